@@ -1,0 +1,25 @@
+"""ConvAtlas: a workbench for the landmark convolutional networks, LeNet-5 (1998) to ConvNeXt (2022).
+
+The names below are the public ones. They are looked up on first use, so that importing the package (or a part of it that
+needs no torch) stays fast.
+"""
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "create_model": "convatlas.models.registry",
+    "list_models": "convatlas.models.registry",
+    "trace": "convatlas.inspection.trace",
+    "UserError": "convatlas.errors",
+}
+
+__all__ = ["UserError", "create_model", "list_models", "trace"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'convatlas' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)

@@ -1,0 +1,1 @@
+"""Formulas in plain Python: integers and floats, pure functions, no torch and no numpy."""

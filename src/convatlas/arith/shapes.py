@@ -1,0 +1,36 @@
+"""How large a map is after a convolution or a pooling (Dumoulin & Visin 2016, "A guide to convolution arithmetic", section 2)."""
+
+
+def effective_kernel(kernel: int, dilation: int = 1) -> int:
+    """Pixels that a kernel spans, counting the holes that dilation leaves between its taps."""
+    return dilation * (kernel - 1) + 1
+
+
+def conv_output_size(size: int, *, kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1) -> int:
+    """Pixels along one axis after a convolution: floor((size + 2 * padding - span) / stride) + 1.
+
+    The span is dilation * (kernel - 1) + 1. `size`, `kernel` and `padding` are in pixels, `stride` and `dilation` in steps.
+    A result below 1 means that the kernel does not fit.
+    """
+    return (size + 2 * padding - effective_kernel(kernel, dilation)) // stride + 1
+
+
+def pool_output_size(size: int, *, kernel: int, stride: int, padding: int = 0, dilation: int = 1, ceil_mode: bool = False) -> int:
+    """Pixels along one axis after a pooling. `ceil_mode` rounds up, unless the last window would begin in the padding.
+
+    Without `ceil_mode` this is `conv_output_size`.
+    """
+    if not ceil_mode:
+        return conv_output_size(size, kernel=kernel, stride=stride, padding=padding, dilation=dilation)
+    room = size + 2 * padding - effective_kernel(kernel, dilation)
+    windows = -(-room // stride) + 1
+    last_begins_outside = (windows - 1) * stride >= size + padding
+    return windows - 1 if last_begins_outside else windows
+
+
+def size_formula(size: int, *, kernel: int, stride: int, padding: int, dilation: int = 1, ceil_mode: bool = False) -> str:
+    """The output-size formula with the numbers filled in, such as `floor((224 - 7 + 2*3) / 2) + 1 = 112`."""
+    result = pool_output_size(size, kernel=kernel, stride=stride, padding=padding, dilation=dilation, ceil_mode=ceil_mode)
+    rounding = "ceil" if ceil_mode else "floor"
+    span = f"{dilation}*({kernel} - 1) - 1" if dilation > 1 else f"{kernel}"
+    return f"{rounding}(({size} - {span} + 2*{padding}) / {stride}) + 1 = {result}"

@@ -1,0 +1,1 @@
+"""Data sets: reading, checking, generating and batching them. Knows no model."""

@@ -1,0 +1,26 @@
+"""The errors meant for users: one line that says what is wrong, and what to do about it."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Something a user can mend. The faces print it in one line and exit with code 2; nothing is lost.
+
+    `what` says what is wrong, where and why; `fix` says what to do.
+    """
+
+    def __init__(self, what: str, *, fix: str) -> None:
+        super().__init__(f"{what}. {fix}" if not what.endswith((".", "?", "!")) else f"{what} {fix}")
+        self.what = what
+        self.fix = fix
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str], *, where: str) -> UserError:
+    """The error for a name that is not among the known ones: suggests the nearest, and says where all of them are listed.
+
+    `kind` is what is named ("model", "data set"); `where` is the command or place that lists the known names.
+    """
+    near = difflib.get_close_matches(name.lower(), list(known), n=3, cutoff=0.5)
+    guess = f"Did you mean {' or '.join(near)}? " if near else ""
+    return UserError(f"there is no {kind} called {name!r}", fix=f"{guess}{where}")

@@ -1,0 +1,1 @@
+"""Looking into any `nn.Module`. Knows no model of ours and no data."""

@@ -1,0 +1,1 @@
+"""The landmark families, one file each, and the registry of their variants."""

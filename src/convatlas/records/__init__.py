@@ -1,0 +1,1 @@
+"""What is measured, and only that: frozen dataclasses and the JSON they are kept as. No torch."""

@@ -1,0 +1,199 @@
+"""What a run is: the recipe that went in, and what was measured. These are the files of a run folder."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from convatlas.records import codec
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides the outcome of a run, apart from the machine. Exactly one of `epochs` and `minutes` is set.
+
+    `lr` is the peak learning rate; `warmup` the share of the budget spent on warming up; `ema` the decay per step of the
+    weights' moving average (0: none); `clip_grad` the largest gradient norm (0: no clipping); `crop` the pixels of
+    padding for the shifted crop (0: none); `cutout` the side of the square that is blanked, in pixels (0: none);
+    `validation` the share of the training images held out where the data has no validation split of its own.
+    `data_fingerprint` identifies the data's content, so that a run is never continued or judged on other data.
+    """
+
+    model: str
+    data: str
+    data_fingerprint: str
+    epochs: int | None = None
+    minutes: float | None = None
+    seed: int = 0
+    batch_size: int = 128
+    optimizer: str = "adamw"
+    lr: float = 0.003
+    momentum: float = 0.9
+    weight_decay: float = 0.05
+    schedule: str = "one-cycle"
+    warmup: float = 0.2
+    label_smoothing: float = 0.1
+    ema: float = 0.0
+    clip_grad: float = 1.0
+    flip: bool = True
+    crop: int = 4
+    cutout: int = 0
+    validation: float = 0.1
+    image_size: int | None = None
+    precision: str = "auto"
+    memory_format: str = "auto"
+    device: str = "auto"
+    skip_unreadable: bool = False
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What `auto` in the recipe came to on this machine, and why."""
+
+    device: str
+    precision: str
+    memory_format: str
+    threads: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Where and with what a run was made."""
+
+    convatlas: str
+    python: str
+    torch: str
+    numpy: str
+    system: str
+    processor: str
+    cores: int
+    memory_gib: float
+    accelerator: str | None
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What is needed to use the weights of a run: `config.json`, shared together with `model.safetensors`.
+
+    Images are RGB or grey in [0, 1], resized to `image_size` (height = width, pixels), then (x - mean) / std per channel.
+    """
+
+    model: str
+    num_classes: int
+    in_chans: int
+    image_size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    classes: tuple[str, ...]
+    convatlas: str
+
+
+@dataclass(frozen=True)
+class EpochMetrics:
+    """One line of `metrics.jsonl`. Losses in nats; accuracies in [0, 1]; `seconds` of training since the run began.
+
+    `train_loss` and `train_accuracy` are means over the epoch's augmented batches, while the weights still changed.
+    """
+
+    epoch: int
+    step: int
+    images_seen: int
+    seconds: float
+    lr: float
+    train_loss: float
+    train_accuracy: float
+    val_loss: float | None
+    val_accuracy: float | None
+    images_per_second: float
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """One wrong prediction: which image of the split, the classes, the model's probability for its answer, and a PNG data URL."""
+
+    index: int
+    truth: str
+    predicted: str
+    confidence: float
+    picture: str
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A model's outcome on one split. `confusion[i][j]` counts images of class i that were called class j.
+
+    `top1` and `top5` in [0, 1] (`top5` is None for fewer than six classes); `loss` is the cross-entropy in nats.
+    """
+
+    split: str
+    n: int
+    top1: float
+    top5: float | None
+    loss: float
+    seconds: float
+    classes: tuple[str, ...]
+    confusion: tuple[tuple[int, ...], ...]
+    worst: tuple[Mistake, ...]
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """`summary.json`. `status` is running, finished, interrupted or failed; `cause` says why it failed.
+
+    `macs` holds for one image of `image_size`; `train_seconds` leaves evaluation and set-up out; `parted` names
+    unreadable images that were left out, if any.
+    """
+
+    status: str
+    cause: str | None
+    model: str
+    family: str
+    data: str
+    seed: int
+    image_size: int
+    in_chans: int
+    num_classes: int
+    params: int
+    macs: int
+    n_train: int
+    n_val: int
+    n_test: int
+    epochs_done: int
+    images_seen: int
+    train_seconds: float
+    images_per_second: float
+    val_accuracy: float | None
+    test_accuracy: float | None
+    test_looks: int
+    skipped_images: tuple[str, ...]
+    choices: Choices
+    environment: Environment
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A whole run as its folder tells it, without the weights."""
+
+    recipe: Recipe
+    summary: RunSummary
+    metrics: tuple[EpochMetrics, ...]
+    test: Evaluation | None
+
+
+def read_metrics(path: Path) -> tuple[EpochMetrics, ...]:
+    """The epochs in `metrics.jsonl`; a torn last line (a crash while writing) is left out. A missing file has none."""
+    if not path.exists():
+        return ()
+    lines = path.read_text(encoding="utf-8").split("\n")
+    complete = lines[:-1]
+    return tuple(codec.from_text(EpochMetrics, line, where=f"{path}:{i}") for i, line in enumerate(complete, 1) if line)
+
+
+def read_run(folder: Path) -> RunRecord:
+    """The run in `folder`. Raises UserError when it holds none."""
+    test = folder / "test.json"
+    return RunRecord(
+        recipe=codec.read(Recipe, folder / "recipe.json"),
+        summary=codec.read(RunSummary, folder / "summary.json"),
+        metrics=read_metrics(folder / "metrics.jsonl"),
+        test=codec.read(Evaluation, test) if test.exists() else None,
+    )

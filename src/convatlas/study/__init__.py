@@ -1,0 +1,1 @@
+"""Many runs: plan, run, and say what they show together."""
