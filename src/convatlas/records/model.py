@@ -57,7 +57,11 @@ class Published:
 
 @dataclass(frozen=True)
 class Paper:
-    """A landmark architecture: who published it, what was new, and what accuracy was published for which variant."""
+    """A landmark architecture: who published it, what was new, and what accuracy was published for which variant.
+
+    `own_figure` is the paper's, `library_figure` that of the weights people load; `teaching_table` is the figure that
+    teaching tables print for it where that is something else, with what it really is. `landmark` and `pocket` are variants.
+    """
 
     family: str
     title: str
@@ -69,4 +73,4 @@ class Paper:
     pocket: str
     own_figure: Published | None
     library_figure: Published | None
-    teaching_table: float | None
+    teaching_table: Published | None

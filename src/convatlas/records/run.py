@@ -11,8 +11,8 @@ class Recipe:
     """Everything that decides the outcome of a run, apart from the machine. Exactly one of `epochs` and `minutes` is set.
 
     `lr` is the peak learning rate; `warmup` the share of the budget spent on warming up; `ema` the decay per step of the
-    weights' moving average (0: none); `clip_grad` the largest gradient norm (0: no clipping); `crop` the pixels of
-    padding for the shifted crop (0: none); `cutout` the side of the square that is blanked, in pixels (0: none);
+    weights' moving average (0: none); `clip_grad` the largest gradient norm (0: no clipping); `crop` by how many
+    pixels at most images are shifted (0: not at all; None: an eighth of their side); `cutout` the side of the square that is blanked, in pixels (0: none);
     `validation` the share of the training images held out where the data has no validation split of its own.
     `data_fingerprint` identifies the data's content, so that a run is never continued or judged on other data.
     """
@@ -34,7 +34,7 @@ class Recipe:
     ema: float = 0.0
     clip_grad: float = 1.0
     flip: bool = True
-    crop: int = 4
+    crop: int | None = None
     cutout: int = 0
     validation: float = 0.1
     image_size: int | None = None
@@ -136,11 +136,33 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
+class Prediction:
+    """What a network says of one image: the likeliest classes with their probabilities in [0, 1], likeliest first.
+
+    `error` says why there is none, for a file that is no picture.
+    """
+
+    image: str
+    classes: tuple[str, ...]
+    probabilities: tuple[float, ...]
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class TestLook:
+    """One look at the sealed test split: when (UTC), the accuracy seen, and which look it was, counted from 1."""
+
+    date: str
+    top1: float
+    look: int
+
+
+@dataclass(frozen=True)
 class RunSummary:
     """`summary.json`. `status` is running, finished, interrupted or failed; `cause` says why it failed.
 
-    `macs` holds for one image of `image_size`; `train_seconds` leaves evaluation and set-up out; `parted` names
-    unreadable images that were left out, if any.
+    `macs` holds for one image of `image_size`; `train_seconds` leaves evaluation and set-up out; `test_looks` counts how
+    often the test split was looked at; `skipped_images` names unreadable images that were left out.
     """
 
     status: str

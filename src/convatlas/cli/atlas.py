@@ -1,0 +1,154 @@
+"""`convatlas list` and `convatlas data`: what there is."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from convatlas.cli.console import ERR, OUT, count, tell, tell_json
+from convatlas.cli.options import DataRoot, Json
+from convatlas.models.papers import PAPERS, golden_rows
+from convatlas.records.model import GoldenRow, Paper, Published
+
+
+def list_models(
+    every: Annotated[bool, typer.Option("--all", help="Every variant, not only the landmarks.")] = False, as_json: Json = False
+) -> None:
+    """The table of landmark architectures, with costs computed here and accuracies as published."""
+    rows = golden_rows()
+    if as_json:
+        tell_json(rows if every else [{"paper": paper, "numbers": rows[paper.landmark]} for paper in PAPERS.values()])
+    elif every:
+        OUT.print(_variants(rows))
+    else:
+        OUT.print(_landmarks(rows))
+        _footnotes()
+
+
+def _landmarks(rows: dict[str, GoldenRow]) -> Table:
+    table = Table(title="Landmark architectures", title_justify="left", box=None, pad_edge=False)
+    table.add_column("model", no_wrap=True)
+    table.add_column("year", no_wrap=True)
+    table.add_column("key innovation", min_width=16)
+    for heading in ("params", "MACs", "at"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("top-1\npaper", justify="right", no_wrap=True)
+    table.add_column("top-1\ntorch-\nvision", justify="right", no_wrap=True)
+    for paper in PAPERS.values():
+        row = rows[paper.landmark]
+        table.add_row(
+            paper.landmark,
+            str(paper.year),
+            paper.innovation,
+            count(row.params),
+            count(row.macs),
+            str(row.image_size),
+            _figure(paper.own_figure),
+            _figure(paper.library_figure),
+        )
+    return table
+
+
+def _figure(published: Published | None) -> str:
+    return "-" if published is None else f"{published.top1:.2f}"
+
+
+def _footnotes() -> None:
+    """How each figure was measured, and where it stands."""
+    tell(
+        "\nTop-1 in percent. Parameters and MACs are computed here, for one image of the size under `at`; LeNet-5 takes one channel, ten classes."
+    )
+    tell("torchvision: one network, one centre crop of 224 pixels, ImageNet validation, weights IMAGENET1K_V1. Papers:")
+    for paper in PAPERS.values():
+        if paper.own_figure is not None:
+            tell(f"  {paper.landmark}: {paper.own_figure.top1:g}, {paper.own_figure.protocol} ({paper.own_figure.source})")
+    tell("Figures that teaching tables print, and what they are:")
+    for paper in PAPERS.values():
+        if paper.teaching_table is not None:
+            tell(f"  {paper.landmark}: {paper.teaching_table.top1:g}, {_what(paper)}")
+    tell("`convatlas list --all` shows every variant; `--json` has titles, authors and sources.")
+
+
+def _what(paper: Paper) -> str:
+    assert paper.teaching_table is not None
+    return f"{paper.teaching_table.protocol} ({paper.teaching_table.source})"
+
+
+def _variants(rows: dict[str, GoldenRow]) -> Table:
+    table = Table(title="All variants", title_justify="left", box=None, pad_edge=False)
+    for heading in ("model", "family"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("params", "MACs", "at", "channels", "classes"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for name, row in rows.items():
+        size = f"{row.image_size}x{row.image_size}"
+        table.add_row(name, row.family, f"{row.params:,}", count(row.macs), size, str(row.in_chans), str(row.num_classes))
+    return table
+
+
+def data(
+    name: Annotated[str | None, typer.Argument(help="One data set; without it, all are listed.")] = None,
+    data_root: DataRoot = None,
+    download: Annotated[bool, typer.Option("--download", help="Fetch the data set, checking its checksums.")] = False,
+    as_json: Json = False,
+) -> None:
+    """The data sets: what they are, and where on this machine they are."""
+    from convatlas.data.catalog import CATALOG
+
+    if name is not None and (download or name not in CATALOG):
+        _fetch(name, data_root)
+    names = [name] if name is not None else list(CATALOG)
+    found = {each: _place(each, data_root) for each in names}
+    if as_json:
+        tell_json({each: {**vars(CATALOG[each]), "place": found[each]} for each in names})
+        return
+    table = Table(title="Data sets", title_justify="left", box=None, pad_edge=False)
+    for heading in ("name", "images", "pixels", "classes", "what"):
+        table.add_column(heading, no_wrap=heading == "name")
+    table.add_column("where", overflow="fold")
+    for each in names:
+        entry = CATALOG[each]
+        images = "-" if entry.n_train is None else f"{entry.n_train:,} + {entry.n_test:,}"
+        pixels = "-" if entry.image is None else f"{entry.image[1]}x{entry.image[2]}x{entry.image[0]}"
+        table.add_row(each, images, pixels, str(entry.num_classes or "-"), f"{entry.title}: {entry.what}", found[each])
+    OUT.print(table)
+
+
+def _place(name: str, root: Path | None) -> str:
+    """Where a data set is, in words or as a path."""
+    from convatlas.data.catalog import CATALOG
+    from convatlas.data.places import locate, present
+    from convatlas.errors import UserError
+
+    kind = CATALOG[name].kind
+    if kind != "files":
+        return "built in" if kind == "built in" else "your own: give --data-root"
+    if root is None:
+        return str(present(name) or f"not here: `convatlas data {name} --download`")
+    try:
+        return str(locate(name, root))
+    except UserError as error:
+        return str(error)
+
+
+def _fetch(name: str, root: Path | None) -> None:
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from convatlas.data.catalog import CATALOG
+    from convatlas.data.download import download_entry
+    from convatlas.data.places import cache_folder
+    from convatlas.errors import UserError, unknown_name
+
+    if name not in CATALOG:
+        raise unknown_name("data set", name, CATALOG, where="`convatlas data` lists them.")
+    if CATALOG[name].kind != "files":
+        raise UserError(f"{name} has nothing to fetch", fix=f"It is {CATALOG[name].kind}.")
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=ERR) as bars:
+        task = bars.add_task("connecting", total=None)
+        download_entry(
+            name,
+            root or cache_folder() / name,
+            progress=lambda what, done, total: bars.update(task, description=what, completed=done, total=total),
+        )

@@ -1,0 +1,211 @@
+"""`convatlas compare` and `convatlas report`: many runs, one page."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from convatlas.cli import options as o
+from convatlas.cli.console import OUT, clock, count, printable, say, tell, tell_json
+from convatlas.errors import UserError
+from convatlas.models.papers import PAPERS
+from convatlas.records import codec, storage
+from convatlas.records.run import Recipe, RunSummary, read_run
+from convatlas.records.study import Comparison
+
+if TYPE_CHECKING:
+    from convatlas.data.dataset import DataSet
+    from convatlas.study.compare import Plan
+
+DEFAULT_EPOCHS = 4
+
+
+def compare(
+    models: Annotated[str | None, typer.Option("--models", help="Comma-separated (default: the eight pocket members).")] = None,
+    data: o.Data = "shapes",
+    data_root: o.DataRoot = None,
+    epochs: o.Epochs = None,
+    minutes: o.Minutes = None,
+    seeds: Annotated[str, typer.Option("--seeds", help="How many seeds, such as 3, or which, such as 4,7.")] = "1",
+    batch_size: o.BatchSize = 128,
+    lr: o.LearningRate = None,
+    optimizer: o.Optimizer = "adamw",
+    weight_decay: o.WeightDecay = None,
+    schedule: o.Schedule = "one-cycle",
+    label_smoothing: o.LabelSmoothing = 0.1,
+    flip: o.Flip = None,
+    crop: o.Crop = None,
+    validation: o.Validation = 0.1,
+    image_size: o.ImageSize = None,
+    precision: o.Precision = "auto",
+    device: o.Device = "auto",
+    threads: o.Threads = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="New folder (default: below runs/).")] = None,
+    resume: Annotated[Path | None, typer.Option("--resume", help="Go on with the unfinished comparison in this folder.")] = None,
+    no_verify: o.NoVerify = False,
+    skip_unreadable: o.SkipUnreadable = False,
+    as_json: o.Json = False,
+) -> None:
+    """Train several models under one recipe and an equal budget; write report.html, results.csv and results.json."""
+    if resume is not None:
+        _go_on(resume, data_root, threads=threads, as_json=as_json)
+        return
+    o.check_new(out)
+    chosen = o.DataOptions(data, data_root, image_size, validation, not no_verify, skip_unreadable)
+    names = tuple(n.strip() for n in models.split(",") if n.strip()) if models is not None else _pocket_members()
+    recipe = o.make_recipe(
+        names[0] if names else "",
+        chosen,
+        epochs=epochs if epochs is not None or minutes is not None else DEFAULT_EPOCHS,
+        minutes=minutes,
+        optimizer=optimizer,
+        lr=lr,
+        weight_decay=weight_decay,
+        flip=flip,
+        crop=crop,
+        batch_size=batch_size,
+        schedule=schedule,
+        label_smoothing=label_smoothing,
+        precision=precision,
+        device=device,
+    )
+    _begin(recipe, chosen, names, o.parse_seeds(seeds), out=out or o.fresh_folder("compare"), threads=threads, as_json=as_json)
+
+
+def _pocket_members() -> tuple[str, ...]:
+    return tuple(paper.pocket for paper in PAPERS.values())
+
+
+def _begin(
+    recipe: Recipe,
+    chosen: o.DataOptions,
+    names: tuple[str, ...],
+    seeds: tuple[int, ...],
+    *,
+    out: Path,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    from convatlas.cli.working import tied_to, load, use_threads
+    from convatlas.models.registry import find_variant
+    from convatlas.study.compare import Plan, begin, check_plan
+    from convatlas.training.recipe import check_recipe
+
+    for name in names:
+        find_variant(name)
+    check_recipe(recipe)
+    use_threads(threads)
+    data = load(chosen)
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    plan = Plan(out.name, now, _command(recipe, names, seeds), names, seeds, tied_to(recipe, data))
+    check_plan(plan, data)
+    begin(plan, out)
+    _run(out, plan, data, as_json=as_json)
+
+
+def _command(recipe: Recipe, names: tuple[str, ...], seeds: tuple[int, ...]) -> str:
+    """What to type for the same comparison: every setting that is not the default. The data's place is the reader's own."""
+    default = Recipe(model="", data="", data_fingerprint="")
+    words = ["convatlas compare", f"--models {','.join(names)}", f"--data {recipe.data}"]
+    words.append(f"--seeds {','.join(map(str, seeds))}{',' if len(seeds) == 1 else ''}")
+    for setting in ("epochs", "minutes", "batch_size", "optimizer", "lr", "weight_decay", "schedule", "label_smoothing"):
+        value = getattr(recipe, setting)
+        if value is not None and value != getattr(default, setting):
+            words.append(
+                f"--{setting.replace('_', '-')} {value:g}"
+                if isinstance(value, float)
+                else f"--{setting.replace('_', '-')} {value}"
+            )
+    for setting in ("crop", "validation", "image_size", "precision", "device"):
+        value = getattr(recipe, setting)
+        if value is not None and value != getattr(default, setting):
+            words.append(f"--{setting.replace('_', '-')} {value}")
+    if recipe.data in ("folder", "csv"):
+        words.append("--data-root ...")
+    return " ".join(words)
+
+
+def _go_on(folder: Path, root: Path | None, *, threads: int | None, as_json: bool) -> None:
+    from convatlas.cli.working import load_for, use_threads
+    from convatlas.study.compare import Plan
+
+    plan = codec.read(Plan, folder / "plan.json")
+    use_threads(threads)
+    _run(folder, plan, load_for(plan.recipe, root), as_json=as_json)
+
+
+def _run(folder: Path, plan: "Plan", data: "DataSet", *, as_json: bool) -> None:
+    """Make what is missing, and write the results whether or not all of it could be made."""
+    from convatlas.cli.working import watching
+    from convatlas.study.compare import run_comparison, summarise
+
+    runs = len(plan.models) * len(plan.seeds)
+    try:
+        with watching(runs, folder, f"convatlas compare --resume {folder}") as watch:
+            run_comparison(folder, data=data, watch=watch, each=lambda summary: watch.run_done(_outcome(summary)))
+    finally:
+        comparison = summarise(folder, data=data)
+        storage.write_text(folder / "results.json", codec.to_text(comparison))
+        write_page(folder)
+    if as_json:
+        tell_json({"folder": str(folder), **codec.to_plain(comparison)})
+    else:
+        OUT.print(_table(comparison))
+        tell(f"report: {folder / 'report.html'}")
+    if not any(row.accuracies for row in comparison.rows):
+        raise UserError("no model could be trained", fix=f"{comparison.rows[0].cause}")
+
+
+def _outcome(summary: RunSummary) -> str:
+    if summary.test_accuracy is None:
+        return f"{summary.model} seed {summary.seed}: {summary.status}"
+    return (
+        f"{summary.model} seed {summary.seed}: {summary.test_accuracy:.2%} on test, {clock(summary.train_seconds)} of training "
+        f"at {summary.images_per_second:,.0f} images/s"
+    )
+
+
+def _table(comparison: Comparison) -> Table:
+    """The comparison at a glance, best first."""
+    n = len(comparison.seeds)
+    title = f"{comparison.data}, {comparison.budget}, {n} seed{'s' if n > 1 else ''}, {comparison.n_test:,} test images"
+    table = Table(title=printable(title), title_justify="left", box=None, pad_edge=False)
+    table.add_column("model", no_wrap=True)
+    for heading in ("params", "MACs", "time", "images/s", "test %", "95 % interval"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in sorted(comparison.rows, key=lambda r: -r.accuracy.mean if r.accuracy else 1.0):
+        if row.accuracy is None:
+            table.add_row(row.model, "", "", "", "", "-", printable((row.cause or "")[:60]))
+            continue
+        interval = f"{100 * row.accuracy.low:.1f} - {100 * row.accuracy.high:.1f}"
+        speed = f"{row.images_per_second:,.0f}"
+        accuracy = f"{100 * row.accuracy.mean:.2f}"
+        table.add_row(row.model, count(row.params), count(row.macs), clock(row.train_seconds), speed, accuracy, interval)
+    return table
+
+
+def report(
+    folder: Annotated[Path, typer.Argument(help="A folder that `convatlas compare` has written.")], as_json: o.Json = False
+) -> None:
+    """Make report.html and results.csv anew from the files of a comparison."""
+    write_page(folder)
+    if as_json:
+        tell_json({"report": str(folder / "report.html"), "table": str(folder / "results.csv")})
+    else:
+        tell(f"report: {folder / 'report.html'}")
+
+
+def write_page(folder: Path) -> None:
+    """Write report.html and results.csv from results.json and the run folders."""
+    from convatlas.report.html import comparison_page
+    from convatlas.report.table import comparison_csv
+
+    comparison = codec.read(Comparison, folder / "results.json")
+    runs = [read_run(folder / name) for row in comparison.rows for name in row.runs]
+    again = f"convatlas compare --resume {folder}"
+    storage.write_text(folder / "report.html", comparison_page(comparison, runs, continue_with=again))
+    storage.write_text(folder / "results.csv", comparison_csv(comparison, runs))
+    if not comparison.complete:
+        say(f"this comparison is not complete; go on with: {again}")

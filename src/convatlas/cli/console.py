@@ -1,0 +1,47 @@
+"""Where the command line writes: results to standard output, everything else to standard error."""
+
+import json
+import sys
+from typing import Any
+
+from rich.console import Console
+
+from convatlas.records import codec
+
+OUT = Console(highlight=False)
+ERR = Console(stderr=True, highlight=False)
+
+
+def say(text: str) -> None:
+    """A line for the person at the terminal, on standard error, as it is: names are never read as markup."""
+    ERR.print(printable(text), markup=False, soft_wrap=True)
+
+
+def tell(text: str) -> None:
+    """A line of the result, on standard output."""
+    OUT.print(printable(text), markup=False, soft_wrap=True)
+
+
+def tell_json(record: Any) -> None:
+    """The result for machines, on standard output."""
+    sys.stdout.write(json.dumps(codec.to_plain(record), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def printable(text: str) -> str:
+    """The text without terminal escapes or marks that turn the writing direction: file and class names may hold any."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+
+
+def count(value: int) -> str:
+    """A number of parameters or MACs in three to four digits: 61.7 k, 25.56 M, 4.089 G."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= size:
+            return f"{value / size:.4g} {unit}"
+    return str(value)
+
+
+def clock(seconds: float) -> str:
+    """Seconds as m:ss or h:mm:ss."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

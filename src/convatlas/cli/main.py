@@ -1,0 +1,58 @@
+"""The command `convatlas`: parse, call, render. What needs torch is imported when called, so that help and lists are quick."""
+
+import os
+import sys
+from typing import Any
+
+import typer
+
+from convatlas.cli import atlas, comparing, training
+from convatlas.cli.console import say
+from convatlas.errors import UserError
+
+# Typer carries its own click. BadParameter is the public name through which the base of all its parse errors is reached.
+UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+
+app = typer.Typer(
+    name="convatlas",
+    help="Understand, train and compare the landmark convolutional networks, LeNet-5 (1998) to ConvNeXt (2022).",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("compare")(comparing.compare)
+app.command("train")(training.train)
+app.command("eval")(training.evaluate)
+app.command("predict")(training.predict)
+app.command("report")(comparing.report)
+app.command("list")(atlas.list_models)
+app.command("data")(atlas.data)
+
+
+def main() -> None:
+    """Run the command line and exit: 0 done, 2 something the user can mend, 130 stopped by Ctrl-C, 143 by SIGTERM."""
+    try:
+        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+    except UserError as error:
+        say(f"error: {error}")
+        code = 2
+    except UsageError as error:
+        say(f"error: {_one_line(error)}")
+        code = 2
+    except (KeyboardInterrupt, typer.Abort):
+        say("stopped")
+        code = 130
+    except BrokenPipeError:
+        # The reader of our output has gone (`| head`): nothing is left to say, not even at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code or 0)
+
+
+def _one_line(error: Any) -> str:
+    """What is wrong with an option or a command, and where the right ones stand."""
+    text = " ".join(error.format_message().split())
+    context = error.ctx
+    command = context.command_path if context is not None else "convatlas"
+    return f"{text} See `{command} --help`."

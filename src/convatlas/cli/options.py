@@ -1,0 +1,111 @@
+"""Options that several commands share, and what they become."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from convatlas.errors import UserError
+from convatlas.records.run import Recipe
+
+Json = Annotated[bool, typer.Option("--json", help="The result as JSON on standard output.")]
+Data = Annotated[str, typer.Option("--data", "-d", help="Data set: see `convatlas data`.")]
+DataRoot = Annotated[Path | None, typer.Option("--data-root", help="Folder (or archive, or CSV) of the data.")]
+NoVerify = Annotated[bool, typer.Option("--no-verify", help="Read published data even if its checksums differ.")]
+SkipUnreadable = Annotated[bool, typer.Option("--skip-unreadable", help="Go on without images that cannot be read.")]
+Epochs = Annotated[int | None, typer.Option("--epochs", "-e", help="Budget: this many passes over the images.")]
+Minutes = Annotated[float | None, typer.Option("--minutes", "-m", help="Budget: this much training time for each model.")]
+BatchSize = Annotated[int, typer.Option("--batch-size", "-b", help="Images a step.")]
+LearningRate = Annotated[float | None, typer.Option("--lr", help="Peak learning rate (default: 0.003 AdamW, 0.1 SGD).")]
+Optimizer = Annotated[str, typer.Option("--optimizer", help="adamw or sgd (Nesterov momentum).")]
+WeightDecay = Annotated[float | None, typer.Option("--weight-decay", help="Default: 0.05 AdamW, 0.0005 SGD.")]
+Schedule = Annotated[str, typer.Option("--schedule", help="one-cycle, cosine or constant, each after warm-up.")]
+Warmup = Annotated[float, typer.Option("--warmup", help="Share of the budget spent on warming up.")]
+LabelSmoothing = Annotated[float, typer.Option("--label-smoothing")]
+Ema = Annotated[float, typer.Option("--ema", help="Decay of the weights' moving average; 0: none.")]
+ClipGrad = Annotated[float, typer.Option("--clip-grad", help="Largest gradient norm; 0: no clipping.")]
+Flip = Annotated[bool | None, typer.Option("--flip/--no-flip", help="Mirror half of the images (default: not for digits).")]
+Crop = Annotated[int | None, typer.Option("--crop", help="Shift images by up to this many pixels (default: an eighth).")]
+Cutout = Annotated[int, typer.Option("--cutout", help="Blank a square of this side, in pixels.")]
+Validation = Annotated[float, typer.Option("--validation", help="Share of the training images held out for validation.")]
+ImageSize = Annotated[int | None, typer.Option("--image-size", help="Resize images to this many pixels a side.")]
+Precision = Annotated[str, typer.Option("--precision", help="auto, fp32 or bf16.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
+Threads = Annotated[int | None, typer.Option("--threads", help="Processor threads (default: all cores).")]
+
+DEFAULT_LR = {"adamw": 0.003, "sgd": 0.1}
+DEFAULT_WEIGHT_DECAY = {"adamw": 0.05, "sgd": 5e-4}
+NOT_MIRRORED = ("mnist", "digits")
+"""Data whose classes change in a mirror."""
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """Which data, as the command line names it."""
+
+    name: str
+    root: Path | None
+    image_size: int | None
+    validation: float
+    verify: bool
+    skip_unreadable: bool
+
+
+def make_recipe(
+    model: str,
+    data: DataOptions,
+    *,
+    epochs: int | None,
+    minutes: float | None,
+    optimizer: str,
+    lr: float | None,
+    weight_decay: float | None,
+    flip: bool | None,
+    crop: int | None,
+    **rest: Any,
+) -> Recipe:
+    """The recipe that the options make. It is not tied to any data yet."""
+    return Recipe(
+        model=model,
+        data=data.name,
+        data_fingerprint="",
+        epochs=epochs,
+        minutes=minutes,
+        optimizer=optimizer,
+        lr=DEFAULT_LR.get(optimizer, 0.003) if lr is None else lr,
+        weight_decay=DEFAULT_WEIGHT_DECAY.get(optimizer, 0.0) if weight_decay is None else weight_decay,
+        flip=data.name not in NOT_MIRRORED if flip is None else flip,
+        crop=crop,
+        validation=data.validation,
+        image_size=data.image_size,
+        skip_unreadable=data.skip_unreadable,
+        **rest,
+    )
+
+
+def fresh_folder(what: str) -> Path:
+    """A folder below runs/ that does not exist yet, named after what is run and when."""
+    base = Path("runs") / f"{what}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
+    tries = [base, *(base.with_name(f"{base.name}-{i}") for i in range(2, 100))]
+    return next(path for path in tries if not path.exists())
+
+
+def check_new(out: Path | None) -> None:
+    """Refuse an output folder that exists, before anything is loaded or computed."""
+    if out is not None and out.exists():
+        raise UserError(f"{out} exists already, and nothing is ever overwritten", fix="Name another folder with --out.")
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """`3` means the seeds 0, 1, 2; `4,7` means those two; `5,` means the one."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() or part == "" for part in parts) or parts == [""]:
+        raise UserError(f"--seeds is {text!r}", fix="Give how many, such as 3, or which, such as 4,7.")
+    numbers = [int(part) for part in parts if part]
+    if len(parts) > 1:
+        return tuple(numbers)
+    if not 1 <= numbers[0] <= 1000:
+        raise UserError(f"--seeds is {text!r}, a number of seeds", fix="Give 1 to 1000, or a list such as 4,7.")
+    return tuple(range(numbers[0]))

@@ -1,0 +1,1 @@
+"""One reader per way in which data comes. Each returns a `Reading`."""

@@ -1,0 +1,212 @@
+"""CIFAR-10 and CIFAR-100 (Krizhevsky 2009) from the Python pickles, in a folder or straight from the .tar.gz.
+
+A pickle can run any code when it is read. The unpickler here admits only stand-ins that build a uint8 array, so that a
+forged file ends in an error.
+"""
+
+import io
+import pickle
+import tarfile
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from convatlas.data.catalog import CATALOG
+from convatlas.data.checksums import md5_of, recognise, wrong_checksum
+from convatlas.data.dataset import ImageSet, Reading, fingerprint_of_arrays
+from convatlas.errors import UserError
+
+# The largest published file has 155 MB; more is not CIFAR.
+_MAX_BYTES = 200_000_000
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Which files hold which split, and under which keys labels and class names stand."""
+
+    train: tuple[str, ...]
+    test: str
+    meta: str
+    labels: bytes
+    names: bytes
+
+
+_LAYOUTS = {
+    "cifar10": _Layout(
+        train=tuple(f"data_batch_{i}" for i in range(1, 6)),
+        test="test_batch",
+        meta="batches.meta",
+        labels=b"labels",
+        names=b"label_names",
+    ),
+    "cifar100": _Layout(train=("train",), test="test", meta="meta", labels=b"fine_labels", names=b"fine_label_names"),
+}
+
+
+def read_cifar(name: str, place: Path, *, verify: bool) -> Reading:
+    """CIFAR-10 or CIFAR-100 from `place`, the folder of the batch files or the .tar.gz. Images (N, 3, 32, 32).
+
+    With `verify` every file's md5 must be a known one. Raises UserError for a missing, damaged or forged file.
+    """
+    layout, entry = _LAYOUTS[name], CATALOG[name]
+    wanted = (*layout.train, layout.test, layout.meta)
+    archive = entry.downloads[0]
+    md5 = archive.md5 if verify else None
+    contents = _from_archive(place, wanted, md5=md5) if place.is_file() else _from_folder(place, wanted)
+    remark = _recognised(name, contents, place) if verify else "checksums not verified"
+    classes = _class_names(contents[layout.meta], layout, where=f"{layout.meta} in {place}")
+    batches = {
+        file: _batch(contents.pop(file), layout.labels, len(classes), where=f"{file} in {place}")
+        for file in (*layout.train, layout.test)
+    }
+    parts = [batches[file] for file in layout.train]
+    train = ImageSet(torch.cat([part.images for part in parts]), torch.cat([part.labels for part in parts]))
+    test = batches[layout.test]
+    return Reading(
+        description=f"{entry.title}, {entry.what}" + (f" ({remark})" if remark else ""),
+        classes=classes,
+        train=train,
+        val=None,
+        test=test,
+        fingerprint=fingerprint_of_arrays(classes, {"train": train, "test": test}),
+    )
+
+
+def _recognised(name: str, contents: dict[str, bytes], place: Path) -> str:
+    """The remark on the known state that the files are in; several checksums at a time, outside Python's lock."""
+    files = list(CATALOG[name].known[0].md5)
+    with ThreadPoolExecutor() as pool:
+        found = dict(zip(files, pool.map(lambda file: md5_of(contents[file]), files), strict=True))
+    return recognise(CATALOG[name], found, where=str(place))
+
+
+def _from_folder(folder: Path, wanted: tuple[str, ...]) -> dict[str, bytes]:
+    contents = {}
+    for name in wanted:
+        path = folder / name
+        if not path.is_file():
+            raise UserError(f"{folder} lacks the file {name}", fix="Unpack it again, or give --data-root the .tar.gz itself.")
+        if path.stat().st_size > _MAX_BYTES:
+            raise UserError(f"{path} has {path.stat().st_size:,} bytes, too many for CIFAR", fix="Fetch it again.")
+        try:
+            contents[name] = path.read_bytes()
+        except OSError as error:
+            raise UserError(f"{path} cannot be read: {error.strerror}", fix="Check its permissions.") from None
+    return contents
+
+
+def _from_archive(archive: Path, wanted: tuple[str, ...], *, md5: str | None) -> dict[str, bytes]:
+    """The wanted members of a .tar.gz, by name, into memory: nothing is written to disk, so no path in it can do harm."""
+    try:
+        packed = archive.read_bytes()
+    except OSError as error:
+        raise UserError(f"{archive} cannot be read: {error.strerror}", fix="Check its permissions.") from None
+    if md5 is not None and md5_of(packed) != md5:
+        raise wrong_checksum(str(archive), found=md5_of(packed), expected=md5)
+    contents: dict[str, bytes] = {}
+    try:
+        with tarfile.open(fileobj=io.BytesIO(packed), mode="r:gz") as tar:
+            for member in tar:
+                name = member.name.rpartition("/")[2]
+                if name in wanted and name not in contents and member.isfile() and member.size <= _MAX_BYTES:
+                    stream = tar.extractfile(member)
+                    contents[name] = stream.read() if stream is not None else b""
+    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{archive} is no sound .tar.gz: {error}", fix="Fetch it again.") from None
+    for name in wanted:
+        if name not in contents:
+            raise UserError(f"{archive} lacks the file {name}", fix="Fetch it again.")
+    return contents
+
+
+class _NoArray(Exception):
+    """The pickle asks for something that an array of pixels does not need."""
+
+
+class _ArrayMarker:
+    """Stands for numpy's ndarray class in the pickle; it can be named but not called."""
+
+    def __new__(cls) -> "_ArrayMarker":
+        raise _NoArray("it calls numpy.ndarray")
+
+
+def _empty_array(kind: object, shape: object, typecode: object) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Stands for numpy's _reconstruct: an empty array, which the pickle then fills; numpy checks that sizes agree."""
+    if kind is not _ArrayMarker or shape != (0,):
+        raise _NoArray("it builds another class than an array")
+    return np.empty(0, dtype=np.uint8)
+
+
+def _bytes_dtype(name: object, *_: object) -> np.dtype[np.uint8]:
+    """Stands for numpy's dtype: uint8 and no other. A dtype of Python objects could smuggle anything in."""
+    if name not in (b"u1", "u1"):
+        raise _NoArray(f"it holds {name!r} and not bytes")
+    return np.dtype("u1", align=False, copy=True)
+
+
+def _latin1(text: object, encoding: object) -> bytes:
+    """Stands for _codecs.encode, by which Python 3 writes bytes at pickle protocol 2."""
+    if not isinstance(text, str) or encoding not in ("latin1", b"latin1"):
+        raise _NoArray("it calls a codec")
+    return text.encode("latin1")
+
+
+_ADMITTED: dict[tuple[str, str], Any] = {
+    ("numpy.core.multiarray", "_reconstruct"): _empty_array,
+    ("numpy._core.multiarray", "_reconstruct"): _empty_array,
+    ("numpy", "ndarray"): _ArrayMarker,
+    ("numpy", "dtype"): _bytes_dtype,
+    ("_codecs", "encode"): _latin1,
+}
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """Reads dicts, lists, numbers, byte strings and uint8 arrays; everything else raises."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """The stand-in for one of the few names that such a pickle may use."""
+        if (module, name) not in _ADMITTED:
+            raise _NoArray(f"it asks for {module}.{name}")
+        return _ADMITTED[module, name]
+
+    def persistent_load(self, pid: Any) -> Any:
+        """Refuses objects kept outside the file."""
+        raise _NoArray("it asks for an object outside the file")
+
+
+def _unpickle(content: bytes, *, where: str) -> dict[Any, Any]:
+    try:
+        value = _ArrayUnpickler(io.BytesIO(content), encoding="bytes").load()
+    except _NoArray as error:
+        raise UserError(f"{where} is refused: {error}, which CIFAR never does", fix="Do not trust it.") from None
+    # Damaged pickles raise nearly anything; all of it means the same to the user.
+    except Exception as error:
+        raise UserError(f"{where} is damaged: {type(error).__name__} while reading", fix="Fetch the data again.") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{where} holds no batch of images", fix="Fetch the data again.")
+    return value
+
+
+def _batch(content: bytes, key: bytes, num_classes: int, *, where: str) -> ImageSet:
+    """One batch file as images (N, 3, 32, 32) and labels (N,)."""
+    batch = _unpickle(content, where=where)
+    pixels, labels = batch.get(b"data"), batch.get(key)
+    if not isinstance(pixels, np.ndarray) or pixels.ndim != 2 or pixels.shape[1] != 3072 or pixels.dtype != np.uint8:
+        raise UserError(f"{where} holds no rows of 3072 pixels", fix="Fetch the data again.")
+    if not isinstance(labels, list) or len(labels) != len(pixels) or not labels:
+        raise UserError(f"{where} holds no label for each image", fix="Fetch the data again.")
+    if not all(type(label) is int and 0 <= label < num_classes for label in labels):
+        raise UserError(f"{where} has a label outside 0..{num_classes - 1}", fix="Fetch the data again.")
+    return ImageSet(torch.from_numpy(pixels.reshape(-1, 3, 32, 32)), torch.tensor(labels, dtype=torch.int64))
+
+
+def _class_names(content: bytes, layout: _Layout, *, where: str) -> tuple[str, ...]:
+    names = _unpickle(content, where=where).get(layout.names)
+    if not isinstance(names, list) or len(names) < 2 or not all(isinstance(name, bytes) for name in names):
+        raise UserError(f"{where} holds no class names", fix="Fetch the data again.")
+    return tuple(name.decode("ascii", "replace") for name in names)

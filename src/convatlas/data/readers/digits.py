@@ -1,0 +1,36 @@
+"""scikit-learn's handwritten digits, 8x8, sixteen grey levels."""
+
+import torch
+
+from convatlas.data.catalog import CATALOG, MNIST_CLASSES
+from convatlas.data.dataset import ImageSet, Reading, fingerprint_of_arrays
+from convatlas.data.splits import hold_out
+from convatlas.errors import UserError
+
+_TEST_SHARE = 0.2
+
+
+def read_digits() -> Reading:
+    """1,797 images (N, 1, 8, 8), levels 0..16 spread over 0..255; a fifth of each class, always the same, is the test split.
+
+    Raises UserError if scikit-learn is not installed.
+    """
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError:
+        what = "the data 'digits' comes with scikit-learn, which is not installed"
+        raise UserError(what, fix="Run `pip install scikit-learn`.") from None
+    bundle = load_digits()
+    levels = torch.from_numpy(bundle.images).unsqueeze(1)
+    images = ImageSet((levels * 255 / 16).round().to(torch.uint8), torch.from_numpy(bundle.target).long())
+    keys = [str(index) for index in range(len(images))]
+    train, test = (images.subset(i) for i in hold_out(keys, images.labels.tolist(), share=_TEST_SHARE, seed=0))
+    classes = MNIST_CLASSES["digits"]
+    return Reading(
+        description=f"{CATALOG['digits'].title}, {CATALOG['digits'].what}",
+        classes=classes,
+        train=train,
+        val=None,
+        test=test,
+        fingerprint=fingerprint_of_arrays(classes, {"train": train, "test": test}),
+    )

@@ -1,0 +1,136 @@
+"""A folder of pictures: root/{train,val,test}/<class>/ or root/<class>/."""
+
+import os
+import unicodedata
+from collections.abc import Mapping
+from pathlib import Path
+
+from convatlas.data.dataset import Reading
+from convatlas.data.pictures import SUFFIXES, printable
+from convatlas.data.readers.picture_files import SPLIT_NAMES, Listed, Request, read_listed
+from convatlas.errors import UserError
+
+_LITTER = frozenset({"__macosx", "thumbs.db", "desktop.ini"})
+_LAYOUT = "Arrange it as FOLDER/<class>/<pictures> or FOLDER/{train,val,test}/<class>/<pictures>."
+
+
+def read_folder(root: Path, request: Request) -> Reading:
+    """The pictures below `root` as requested, RGB. The names of its folders are the classes.
+
+    Without split folders it is parted 70/15/15, class by class; without `test`, `val` serves as test. The same files and
+    seed give the same splits on any machine. Raises UserError.
+    """
+    split_folders = _split_folders(root)
+    listed = {split: _by_class(folder) for split, folder in split_folders.items()}
+    classes = _classes(listed, root)
+    splits = {
+        split: [
+            Listed(path, _record_name(path.relative_to(root)), classes.index(name))
+            for name, paths in by_class.items()
+            for path in paths
+        ]
+        for split, by_class in listed.items()
+    }
+    return read_listed(splits, classes, what="a folder of pictures", request=request)
+
+
+def _split_folders(root: Path) -> dict[str, Path]:
+    """The folder of each split; one called "train", the root itself, if there are no split folders."""
+    folders, pictures = _contents(root)
+    named: dict[str, Path] = {}
+    for folder in folders:
+        split = SPLIT_NAMES.get(folder.name.lower())
+        if split in named:
+            raise UserError(f"{printable(root)} has two {split} folders, {named[split].name} and {folder.name}", fix="Keep one.")
+        if split is not None:
+            named[split] = folder
+    if "train" not in named:
+        if not folders:
+            raise _no_classes(root, len(pictures))
+        return {"train": root}
+    strays = [folder.name for folder in folders if folder not in named.values()]
+    if strays:
+        where = f"{printable(root)} mixes split folders ({', '.join(named)}) with others ({printable(', '.join(strays[:3]))})"
+        raise UserError(where, fix=_LAYOUT)
+    return named
+
+
+def _by_class(folder: Path) -> dict[str, list[Path]]:
+    """Class name (NFC) -> its picture files, in the folder of one split."""
+    class_folders, pictures = _contents(folder)
+    if not class_folders:
+        raise _no_classes(folder, len(pictures))
+    if pictures:
+        where = f"{printable(folder)} has pictures beside its class folders, such as {printable(pictures[0].name)}"
+        raise UserError(where, fix="Move each into the folder of its class.")
+    found: dict[str, list[Path]] = {}
+    for class_folder in class_folders:
+        name = unicodedata.normalize("NFC", class_folder.name)
+        twin = next((other for other in found if other.casefold() == name.casefold()), None)
+        if twin is not None:
+            where = f"{printable(folder)} has two folders for one class, {printable(twin)!r} and {printable(class_folder.name)!r}"
+            raise UserError(where, fix="Merge them, or give them names that differ by more than case or Unicode form.")
+        found[name] = _pictures_of(class_folder)
+    if not any(found.values()):
+        raise UserError(f"{printable(folder)} has folders but no pictures in them", fix=_LAYOUT)
+    for name, paths in found.items():
+        if not paths:
+            raise UserError(f"the class {printable(name)!r} in {printable(folder)} has no pictures", fix="Add some.")
+    return found
+
+
+def _pictures_of(class_folder: Path) -> list[Path]:
+    nested, pictures = _contents(class_folder)
+    if nested:
+        where = f"the class folder {printable(class_folder)} holds folders itself, such as {printable(nested[0].name)}"
+        raise UserError(where, fix=_LAYOUT)
+    return pictures
+
+
+def _contents(folder: Path) -> tuple[list[Path], list[Path]]:
+    """The sub-folders and the files named like pictures, each in order; hidden ones and what systems strew about left out."""
+    if not folder.is_dir():
+        reason = "is no folder" if folder.exists() else "does not exist"
+        raise UserError(f"{printable(folder)} {reason}", fix="Give --data-root the folder that holds the pictures.")
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        raise UserError(f"{printable(folder)} cannot be read: {error.strerror}", fix="Check its permissions.") from None
+    seen = [entry for entry in entries if not entry.name.startswith(".") and entry.name.lower() not in _LITTER]
+    folders = [Path(entry.path) for entry in seen if _is_folder(entry)]
+    pictures = [Path(entry.path) for entry in seen if not _is_folder(entry) and Path(entry.name).suffix.lower() in SUFFIXES]
+    return folders, pictures
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        # A link that leads round in a circle; reading it will name it.
+        return False
+
+
+def _classes(listed: Mapping[str, Mapping[str, list[Path]]], root: Path) -> tuple[str, ...]:
+    """The class names in order, the same in every split and at least two."""
+    names = set(listed["train"])
+    for split, by_class in listed.items():
+        odd = sorted(names ^ set(by_class))
+        if odd:
+            lacking = split if odd[0] in names else "train"
+            raise UserError(f"the class {printable(odd[0])!r} is missing from {lacking} in {printable(root)}", fix=_LAYOUT)
+    if len(names) < 2:
+        where = f"{printable(root)} has one class only, {printable(next(iter(names)))!r}"
+        raise UserError(where, fix=f"A classifier needs two or more. {_LAYOUT}")
+    return tuple(sorted(names))
+
+
+def _no_classes(folder: Path, pictures: int) -> UserError:
+    if pictures:
+        return UserError(f"{printable(folder)} has {pictures} pictures but no class folders", fix=_LAYOUT)
+    return UserError(f"{printable(folder)} has no pictures", fix=_LAYOUT)
+
+
+def _record_name(path: Path) -> str:
+    """A relative path as records keep it: NFC, forward slashes, and escapes for bytes that are no text."""
+    text = unicodedata.normalize("NFC", path.as_posix())
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

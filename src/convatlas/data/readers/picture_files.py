@@ -1,0 +1,174 @@
+"""What an image folder and a CSV list have in common: listed picture files become a `Reading`."""
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from convatlas.data.dataset import ImageSet, Reading, fingerprint_of_files
+from convatlas.data.pictures import decode_picture, file_content, printable, quiet_pillow
+from convatlas.data.splits import hold_out
+from convatlas.errors import UserError
+
+CHANNELS = 3
+SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+_MAX_BYTES = 12 * 2**30
+_TEST_SHARE = 0.15
+# Of what remains after the test images: 15 of the 85 per cent.
+_VAL_SHARE = 0.15 / 0.85
+
+
+@dataclass(frozen=True)
+class Request:
+    """How pictures are to be read: their size in pixels, how validation is drawn, and what happens to unreadable ones.
+
+    `validation` is the share of train held out where only train is given beside test; `progress("pictures", done, total)`.
+    """
+
+    size: int
+    validation: float
+    seed: int
+    skip_unreadable: bool
+    progress: Callable[[str, int, int], None] | None
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A picture file, its class, and its name in records: the relative path in NFC with forward slashes."""
+
+    path: Path
+    name: str
+    label: int
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """A picture that could be read: its pixels (C, size, size) and what its file's bytes hash to."""
+
+    listed: Listed
+    pixels: Tensor
+    digest: str
+
+
+def read_listed(splits: Mapping[str, Sequence[Listed]], classes: tuple[str, ...], *, what: str, request: Request) -> Reading:
+    """The pictures of all splits as requested. `what` begins the description. Raises UserError.
+
+    `splits` holds "train" and perhaps "val" and "test"; what is missing is made by `_arrange`.
+    """
+    arranged, remark = _arrange(splits, request)
+    size, total = request.size, sum(map(len, arranged.values()))
+    if total * CHANNELS * size * size > _MAX_BYTES:
+        gib = total * CHANNELS * size * size / 2**30
+        raise UserError(f"{total:,} pictures at {size}x{size} take {gib:.0f} GiB of memory", fix="Choose a smaller image size.")
+    pictures, skipped = _read_all(arranged, request)
+    _check_classes_left(pictures["train"], classes)
+    sets = {split: _image_set(members, size) for split, members in pictures.items()}
+    digests = {split: [(each.digest, each.listed.label) for each in members] for split, members in pictures.items()}
+    counted = f"{what}, {len(classes)} classes, {total - len(skipped):,} pictures at {size}x{size}"
+    pool = {"train and val": digests["train"] + digests["val"], "test": digests["test"]}
+    return Reading(
+        description="; ".join(part for part in (counted, remark, *_warnings(digests, skipped)) if part),
+        classes=classes,
+        train=sets["train"],
+        val=sets["val"],
+        test=sets["test"],
+        fingerprint=fingerprint_of_files(classes, pool),
+        skipped=tuple(skipped),
+        split={split: tuple(picture.listed.name for picture in members) for split, members in pictures.items()},
+    )
+
+
+def _arrange(splits: Mapping[str, Sequence[Listed]], request: Request) -> tuple[dict[str, list[Listed]], str]:
+    """The three splits, each in order of name, and how they came about.
+
+    The test images are chosen without the run's seed: runs that differ in their seed are judged on the same images, and
+    none of them trains on another's test images.
+    """
+    given = {split: sorted(members, key=lambda listed: listed.name) for split, members in splits.items()}
+    if "test" in given and "val" in given:
+        return given, ""
+    if "test" in given:
+        train, val = _parted(given["train"], share=request.validation, seed=request.seed)
+        return {"train": train, "val": val, "test": given["test"]}, f"{request.validation:.0%} of train held out for validation"
+    if "val" in given:
+        train, val = _parted(given["train"], share=request.validation, seed=request.seed)
+        remark = f"no test split: val serves as test, {request.validation:.0%} of train held out for validation"
+        return {"train": train, "val": val, "test": given["val"]}, remark
+    rest, test = _parted(given["train"], share=_TEST_SHARE, seed=0)
+    train, val = _parted(rest, share=_VAL_SHARE, seed=request.seed)
+    return {"train": train, "val": val, "test": test}, "no splits: parted 70/15/15 into train, val and test"
+
+
+def _parted(listed: list[Listed], *, share: float, seed: int) -> tuple[list[Listed], list[Listed]]:
+    kept, held = hold_out([each.name for each in listed], [each.label for each in listed], share=share, seed=seed)
+    return [listed[i] for i in kept], [listed[i] for i in held]
+
+
+def _read_all(arranged: Mapping[str, Sequence[Listed]], request: Request) -> tuple[dict[str, list[_Picture]], list[str]]:
+    """All pictures split by split, and the names of those left out. Several at a time: decoding runs outside Python's lock."""
+    pictures: dict[str, list[_Picture]] = {split: [] for split in arranged}
+    jobs = [(split, each) for split, members in arranged.items() for each in members]
+    skipped = []
+    with quiet_pillow(), ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+        results = pool.map(lambda job: _read_one(job[1], request.size), jobs)
+        try:
+            for done, ((split, listed), result) in enumerate(zip(jobs, results, strict=True), 1):
+                if isinstance(result, _Picture):
+                    pictures[split].append(result)
+                elif request.skip_unreadable:
+                    skipped.append(listed.name)
+                else:
+                    raise result
+                if request.progress is not None:
+                    request.progress("pictures", done, len(jobs))
+        except BaseException:
+            # Otherwise leaving the pool would first read all the others.
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return pictures, skipped
+
+
+def _read_one(listed: Listed, size: int) -> "_Picture | UserError":
+    try:
+        content = file_content(listed.path)
+        pixels = decode_picture(content, size=size, channels=CHANNELS, where=printable(listed.path))
+    except UserError as error:
+        return error
+    return _Picture(listed, pixels, hashlib.blake2b(content, digest_size=16).hexdigest())
+
+
+def _image_set(pictures: Sequence[_Picture], size: int) -> ImageSet:
+    if not pictures:
+        return ImageSet(torch.empty((0, CHANNELS, size, size), dtype=torch.uint8), torch.empty(0, dtype=torch.int64))
+    return ImageSet(torch.stack([each.pixels for each in pictures]), torch.tensor([each.listed.label for each in pictures]))
+
+
+def _check_classes_left(train: Sequence[_Picture], classes: tuple[str, ...]) -> None:
+    seen = {picture.listed.label for picture in train}
+    for label, name in enumerate(classes):
+        if label not in seen:
+            raise UserError(f"no picture of class {printable(name)!r} in train can be read", fix="Replace its pictures.")
+
+
+def _warnings(digests: Mapping[str, Sequence[tuple[str, int]]], skipped: Sequence[str]) -> list[str]:
+    """What a reader of the results must know: leaks, contradictory labels, and pictures left out."""
+    content = {split: {digest for digest, _ in members} for split, members in digests.items()}
+    found = []
+    for split, others in (("test", content["train"] | content["val"]), ("val", content["train"])):
+        leaked = sum(digest in others for digest, _ in digests[split])
+        if leaked:
+            earlier = "train or val" if split == "test" else "train"
+            found.append(f"warning: {leaked} of {len(digests[split])} {split} pictures are also in {earlier}")
+    labelled = {pair for members in digests.values() for pair in members}
+    contradictory = sum(count > 1 for count in Counter(digest for digest, _ in labelled).values())
+    if contradictory:
+        found.append(f"warning: {contradictory} pictures lie in more than one class")
+    if skipped:
+        found.append(f"{len(skipped)} unreadable pictures left out")
+    return found

@@ -1,0 +1,28 @@
+"""Which images are held out: stratified, and a pure function of their names and a seed."""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
+
+
+def hold_out(keys: Sequence[str], labels: Sequence[int], *, share: float, seed: int) -> tuple[list[int], list[int]]:
+    """Indices kept and indices held out, each ascending: `share` of each class, rounded, and never a whole class.
+
+    A class of two or more gives at least one image if `share` > 0; a class of one gives none. Within a class the images
+    whose hashed key is lowest are held out. So the split is the same on any machine and for any order of the files, and
+    adding a file moves at most one other across.
+    """
+    by_class: dict[int, list[int]] = defaultdict(list)
+    for index, label in enumerate(labels):
+        by_class[label].append(index)
+    held: set[int] = set()
+    for members in by_class.values():
+        wanted = 0 if share <= 0 else max(1, round(len(members) * share))
+        ranked = sorted(members, key=lambda index: _rank(keys[index], seed))
+        held.update(ranked[: min(wanted, len(members) - 1)])
+    return [i for i in range(len(labels)) if i not in held], sorted(held)
+
+
+def _rank(key: str, seed: int) -> bytes:
+    """A place in line that looks random but depends on nothing but the key and the seed."""
+    return hashlib.blake2b(f"{seed}/{key}".encode("utf-8", "surrogateescape"), digest_size=8).digest()

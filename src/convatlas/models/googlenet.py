@@ -1,0 +1,193 @@
+"""GoogLeNet (2014): parallel branches of several kernel sizes, made affordable by 1x1 convolutions.
+
+Paper: Szegedy et al., "Going Deeper with Convolutions", arXiv:1409.4842, figure 2(b), figure 3 and table 1. BatchNorm from
+Ioffe & Szegedy, "Batch Normalization", arXiv:1502.03167.
+
+    stem        7x7 stride 2, pooling, 1x1, 3x3, pooling                 table 1, first rows
+    Inception   1x1 | 1x1, 3x3 | 1x1, "5x5" | 3x3 pooling, 1x1, joined   figure 2(b)
+    stages      3a 3b | 4a 4b 4c 4d 4e | 5a 5b, pooled in between        table 1
+    head        global average pooling, dropout 0.2 here, linear         table 1 (dropout 0.4 there)
+    auxiliary   two further classifiers, at 4a and 4d, in training only  section 5
+
+Departures of the bare name, each as in the weights people load: BatchNorm instead of local response normalisation; the "5x5"
+branch is 3x3 (a slip in the port from which the published weights come); pooling rounds up; dropout 0.2.
+Small images (up to 64 pixels): the first convolution is 3x3 with stride 1 and its pooling is left out.
+The pocket member has no auxiliary classifiers: on networks this shallow they only cost.
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from convatlas.layers.conv_norm import conv_norm
+from convatlas.layers.network import Network, Request, classifier, initialise_he
+
+NORM_EPS = 1e-3
+AUXILIARY_WEIGHT = 0.3
+"""Section 5: the auxiliary losses were weighted by 0.3."""
+
+
+@dataclass(frozen=True)
+class InceptionWidths:
+    """Output channels of each branch, in the order of table 1's columns; `reduce` are the 1x1 convolutions before them."""
+
+    conv1: int
+    reduce3: int
+    conv3: int
+    reduce5: int
+    conv5: int
+    pool: int
+
+    @property
+    def total(self) -> int:
+        """Channels of the module's output: all branches joined."""
+        return self.conv1 + self.conv3 + self.conv5 + self.pool
+
+
+class Inception(nn.Module):
+    """Four branches joined along the channels: (N, in, H, W) -> (N, widths.total, H, W). Figure 2(b)."""
+
+    def __init__(self, in_channels: int, widths: InceptionWidths) -> None:
+        super().__init__()
+        w = widths
+        self.branch1 = _conv(in_channels, w.conv1, kernel=1)
+        self.branch3 = nn.Sequential(_conv(in_channels, w.reduce3, kernel=1), _conv(w.reduce3, w.conv3, kernel=3))
+        self.branch5 = nn.Sequential(_conv(in_channels, w.reduce5, kernel=1), _conv(w.reduce5, w.conv5, kernel=3))
+        self.branch_pool = nn.Sequential(nn.MaxPool2d(3, stride=1, padding=1), _conv(in_channels, w.pool, kernel=1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The four branches' maps, joined."""
+        return torch.cat([self.branch1(x), self.branch3(x), self.branch5(x), self.branch_pool(x)], dim=1)
+
+
+class AuxiliaryHead(nn.Module):
+    """A classifier half-way up: (N, in, H, W) -> (N, num_classes). Section 5, last list."""
+
+    def __init__(self, in_channels: int, num_classes: int) -> None:
+        super().__init__()
+        self.pool = nn.AdaptiveAvgPool2d(4)
+        self.conv = _conv(in_channels, 128, kernel=1)
+        self.linear = nn.Linear(128 * 4 * 4, 1024)
+        self.relu = nn.ReLU(inplace=True)
+        self.dropout = nn.Dropout(0.7)
+        self.classifier = nn.Linear(1024, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Auxiliary logits."""
+        x = self.conv(self.pool(x)).flatten(1)
+        logits: Tensor = self.classifier(self.dropout(self.relu(self.linear(x))))
+        return logits
+
+
+def _conv(in_channels: int, out_channels: int, *, kernel: int, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(conv_norm(in_channels, out_channels, kernel=kernel, stride=stride, eps=NORM_EPS), nn.ReLU(inplace=True))
+
+
+@dataclass(frozen=True)
+class GoogLeNetConfig:
+    """`stem` are the channels of its three convolutions; `stages` the Inception modules of 3, 4 and 5 (table 1)."""
+
+    stem: tuple[int, int, int]
+    stages: tuple[tuple[InceptionWidths, ...], ...]
+    auxiliary: bool
+
+
+VARIANTS = {
+    "googlenet": GoogLeNetConfig(
+        stem=(64, 64, 192),
+        stages=(
+            (InceptionWidths(64, 96, 128, 16, 32, 32), InceptionWidths(128, 128, 192, 32, 96, 64)),
+            (
+                InceptionWidths(192, 96, 208, 16, 48, 64),
+                InceptionWidths(160, 112, 224, 24, 64, 64),
+                InceptionWidths(128, 128, 256, 24, 64, 64),
+                InceptionWidths(112, 144, 288, 32, 64, 64),
+                InceptionWidths(256, 160, 320, 32, 128, 128),
+            ),
+            (InceptionWidths(256, 160, 320, 32, 128, 128), InceptionWidths(384, 192, 384, 48, 128, 128)),
+        ),
+        auxiliary=True,
+    ),
+    "googlenet.pocket": GoogLeNetConfig(
+        stem=(16, 16, 48),
+        stages=(
+            (InceptionWidths(16, 24, 32, 8, 8, 8), InceptionWidths(32, 32, 48, 8, 24, 16)),
+            (InceptionWidths(48, 24, 56, 8, 16, 16), InceptionWidths(64, 40, 80, 8, 24, 24)),
+            (InceptionWidths(64, 40, 80, 8, 32, 32), InceptionWidths(96, 48, 96, 16, 32, 32)),
+        ),
+        auxiliary=False,
+    ),
+}
+AUXILIARY_AFTER = (0, 3)
+"""Modules of the middle stage whose outputs the auxiliary heads see: 4a and 4d (section 5)."""
+
+
+class GoogLeNet(Network):
+    """Stages of Inception modules (table 1). Auxiliary logits come from `training_logits` only."""
+
+    def __init__(self, config: GoogLeNetConfig, request: Request) -> None:
+        super().__init__()
+        request.no_drop_path("GoogLeNet")
+        self.stem = _stem(config.stem, request.in_chans, small=request.small)
+        three, four, five = config.stages
+        c3, c4 = config.stem[-1], three[-1].total
+        c5 = four[-1].total
+        self.stages = nn.Sequential(
+            _stage(c3, three, pool=None),
+            _stage(c4, four, pool=nn.MaxPool2d(3, stride=2, ceil_mode=True)),
+            _stage(c5, five, pool=nn.MaxPool2d(2, stride=2, ceil_mode=True)),
+        )
+        self.head = nn.Sequential(
+            OrderedDict(
+                pool=nn.AdaptiveAvgPool2d(1),
+                flatten=nn.Flatten(),
+                dropout=request.dropout(0.2),
+                classifier=classifier(five[-1].total, request.num_classes),
+            )
+        )
+        has_auxiliary = config.auxiliary and request.num_classes > 0
+        taps = [four[i].total for i in AUXILIARY_AFTER] if has_auxiliary else []
+        self.auxiliary = nn.ModuleList(AuxiliaryHead(channels, request.num_classes) for channels in taps)
+        initialise_he(self)
+
+    def training_logits(self, x: Tensor) -> tuple[tuple[float, Tensor], ...]:
+        """The network's logits with weight 1, and in training mode each auxiliary head's with weight 0.3."""
+        if not (self.training and self.auxiliary):
+            return super().training_logits(x)
+        stage3, stage4, stage5 = self.stages
+        taps = []
+        x = stage3(self.stem(x))
+        for name, module in stage4.named_children():
+            x = module(x)
+            if name in {f"inception{i}" for i in AUXILIARY_AFTER}:
+                taps.append(x)
+        logits = self.head(stage5(x))
+        weights = (AUXILIARY_WEIGHT for _ in taps)
+        return ((1.0, logits), *((w, head(tap)) for w, head, tap in zip(weights, self.auxiliary, taps, strict=True)))
+
+    def auxiliary_parameters(self) -> list[nn.Parameter]:
+        """The parameters of the auxiliary heads."""
+        return list(self.auxiliary.parameters())
+
+
+def _stem(widths: tuple[int, int, int], in_chans: int, *, small: bool) -> nn.Sequential:
+    w1, w2, w3 = widths
+    first: list[nn.Module]
+    if small:
+        first = [_conv(in_chans, w1, kernel=3)]
+    else:
+        first = [_conv(in_chans, w1, kernel=7, stride=2), nn.MaxPool2d(3, stride=2, ceil_mode=True)]
+    return nn.Sequential(*first, _conv(w1, w2, kernel=1), _conv(w2, w3, kernel=3), nn.MaxPool2d(3, stride=2, ceil_mode=True))
+
+
+def _stage(in_channels: int, modules: tuple[InceptionWidths, ...], *, pool: nn.Module | None) -> nn.Sequential:
+    """The pooling that precedes a stage, if any, and its Inception modules, called inception0, inception1, ..."""
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    if pool is not None:
+        layers["downsample"] = pool
+    for i, widths in enumerate(modules):
+        layers[f"inception{i}"] = Inception(in_channels, widths)
+        in_channels = widths.total
+    return nn.Sequential(layers)

@@ -1,0 +1,63 @@
+"""Numbers as people read them: percentages, counts, durations. Anything missing or not finite is a dash."""
+
+import math
+
+DASH = "–"
+_THIN = "\u202f"
+_UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+
+
+def finite(value: float | None) -> float | None:
+    """`value`, or None where it is missing, NaN or infinite."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+def percent(share: float | None, *, digits: int = 1, sign: bool = True) -> str:
+    """A share in [0, 1] as a percentage: 0.8734 is "87.3 %"."""
+    known = finite(share)
+    if known is None:
+        return DASH
+    return f"{100 * known:.{digits}f}" + (f"{_THIN}%" if sign else "")
+
+
+def count(number: int) -> str:
+    """A whole number with thin spaces between the thousands."""
+    return f"{number:,}".replace(",", _THIN)
+
+
+def short(number: float | None) -> str:
+    """A number with three significant digits and k, M, G or T: 272474 is "272 k"."""
+    known = finite(number)
+    if known is None:
+        return DASH
+    for size, unit in _UNITS:
+        if abs(known) >= 0.9995 * size:
+            return f"{significant(known / size)}{_THIN}{unit}"
+    return significant(known)
+
+
+def significant(number: float, *, digits: int = 3) -> str:
+    """A number with `digits` significant digits, never in powers of ten, and without an idle decimal point."""
+    if number == 0:
+        return "0"
+    places = max(0, digits - 1 - math.floor(math.log10(abs(number))))
+    text = f"{number:.{places}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def duration(seconds: float | None) -> str:
+    """A time as a person says it: "4.2 s", "3 min 20 s", "2 h 5 min"."""
+    known = finite(seconds)
+    if known is None:
+        return DASH
+    if known < 59.95:
+        return f"{known:.1f}{_THIN}s"
+    whole = round(known)
+    if whole < 3600:
+        return f"{whole // 60}{_THIN}min {whole % 60}{_THIN}s"
+    return f"{whole // 3600}{_THIN}h {whole % 3600 // 60}{_THIN}min"
+
+
+def tick(value: float) -> str:
+    """An axis value, as short as it goes: 0.25, 20, 1.5 k."""
+    return short(value) if abs(value) >= 1000 else significant(value)

@@ -1,0 +1,103 @@
+"""Judging a network on one split: accuracy, loss, confusion and the worst errors. Always in fp32, whatever it was trained in."""
+
+import base64
+import io
+import time
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+from convatlas.data.dataset import DataSet, ImageSet
+from convatlas.data.loading import evaluation_batches
+from convatlas.records.run import Evaluation, Mistake
+
+BATCH_SIZE = 256
+WORST = 12
+
+
+def predict_logits(model: nn.Module, images: ImageSet, *, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """Logits (N, num_classes) in float32 on the CPU for all images, in their order. The model's mode is given back."""
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            batches = evaluation_batches(
+                images,
+                batch_size=BATCH_SIZE,
+                mean=mean,
+                std=std,
+                dtype=torch.float32,
+                memory_format=torch.channels_last,
+                device=device,
+            )
+            return torch.cat([model(x).float().cpu() for x, _ in batches])
+    finally:
+        model.train(was_training)
+
+
+def score(logits: Tensor, labels: Tensor) -> tuple[float, float]:
+    """Cross-entropy in nats and top-1 accuracy in [0, 1] of logits (N, num_classes) against labels (N,)."""
+    loss = F.cross_entropy(logits, labels).item()
+    return loss, (logits.argmax(1) == labels).float().mean().item()
+
+
+def evaluate(model: nn.Module, data: DataSet, *, split: str) -> Evaluation:
+    """The network's outcome on the `train`, `val` or `test` split of `data`."""
+    images: ImageSet = {"train": data.train, "val": data.val, "test": data.test}[split]
+    begun = time.monotonic()
+    logits = predict_logits(model, images, mean=data.mean, std=data.std)
+    seconds = time.monotonic() - begun
+    loss, top1 = score(logits, images.labels)
+    return Evaluation(
+        split=split,
+        n=len(images),
+        top1=top1,
+        top5=_top5(logits, images.labels),
+        loss=loss,
+        seconds=seconds,
+        classes=data.classes,
+        confusion=_confusion(logits, images.labels),
+        worst=_worst(logits, images, data.classes),
+    )
+
+
+def _top5(logits: Tensor, labels: Tensor) -> float | None:
+    """The share of images whose class is among the five likeliest; None for five classes or fewer, where it says nothing."""
+    if logits.shape[1] <= 5:
+        return None
+    return (logits.topk(5, dim=1).indices == labels[:, None]).any(1).float().mean().item()
+
+
+def _confusion(logits: Tensor, labels: Tensor) -> tuple[tuple[int, ...], ...]:
+    """Counts, one row for each true class, one column for each predicted one."""
+    classes = logits.shape[1]
+    counts = torch.bincount(labels * classes + logits.argmax(1), minlength=classes * classes)
+    return tuple(tuple(row) for row in counts.view(classes, classes).tolist())
+
+
+def _worst(logits: Tensor, images: ImageSet, classes: tuple[str, ...]) -> tuple[Mistake, ...]:
+    """The wrong answers of which the network was surest, surest first."""
+    confidence, predicted = logits.softmax(1).max(1)
+    wrong = (predicted != images.labels).nonzero().flatten()
+    surest = wrong[confidence[wrong].argsort(descending=True, stable=True)][:WORST]
+    return tuple(
+        Mistake(
+            index=i,
+            truth=classes[int(images.labels[i])],
+            predicted=classes[int(predicted[i])],
+            confidence=confidence[i].item(),
+            picture=picture_url(images.images[i]),
+        )
+        for i in surest.tolist()
+    )
+
+
+def picture_url(image: Tensor) -> str:
+    """A uint8 image (C, H, W) as a PNG data URL."""
+    pixels = image[0].numpy() if image.shape[0] == 1 else image.permute(1, 2, 0).numpy()
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

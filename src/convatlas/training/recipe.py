@@ -1,0 +1,53 @@
+"""Checking a recipe before anything is computed or written."""
+
+import math
+
+from convatlas.arith.schedules import SCHEDULES
+from convatlas.errors import UserError, unknown_name
+from convatlas.records.run import Recipe
+from convatlas.training.optim import OPTIMIZERS
+from convatlas.training.precision import DEVICES, MEMORY_FORMATS, PRECISIONS
+
+LARGEST_SEED = 2**63 - 1
+
+NAMES = {
+    "optimizer": tuple(OPTIMIZERS),
+    "schedule": tuple(SCHEDULES),
+    "precision": PRECISIONS,
+    "memory_format": MEMORY_FORMATS,
+    "device": DEVICES,
+}
+"""Which words each worded setting may be."""
+
+RANGES: dict[str, tuple[float, float, str]] = {
+    "epochs": (1, 100_000, "a whole number of 1 or more"),
+    "minutes": (0.001, 100_000, "a number above 0"),
+    "seed": (0, LARGEST_SEED, f"a whole number from 0 to {LARGEST_SEED}"),
+    "batch_size": (2, 1_000_000, "a whole number of 2 or more (BatchNorm needs two images)"),
+    "lr": (1e-12, 1e6, "a number above 0"),
+    "momentum": (0, 0.9999, "a number from 0 up to, but not including, 1"),
+    "weight_decay": (0, 1e6, "a number of 0 or more"),
+    "warmup": (0, 0.99, "a share from 0 up to, but not including, 1"),
+    "label_smoothing": (0, 0.99, "a number from 0 up to, but not including, 1"),
+    "ema": (0, 0.999999, "a number from 0 up to, but not including, 1"),
+    "clip_grad": (0, 1e12, "a number of 0 or more (0: no clipping)"),
+    "crop": (0, 64, "a whole number of pixels from 0 to 64"),
+    "cutout": (0, 1024, "a whole number of pixels of 0 or more"),
+    "validation": (0.001, 0.9, "a share of the training images from 0.001 to 0.9"),
+    "image_size": (1, 4096, "a whole number of pixels from 1 to 4096"),
+}
+"""The least and the largest value of each numeric setting, and how to say so."""
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """Raise a UserError for the first setting that cannot be: out of range, not finite, unknown, or in contradiction."""
+    for setting, known in NAMES.items():
+        word = getattr(recipe, setting)
+        if word not in known:
+            raise unknown_name(setting.replace("_", " "), word, known, where=f"Known: {', '.join(known)}.")
+    for setting, (low, high, wanted) in RANGES.items():
+        value = getattr(recipe, setting)
+        if value is not None and not (math.isfinite(value) and low <= value <= high):
+            raise UserError(f"{setting} is {value}", fix=f"Give {wanted}.")
+    if (recipe.epochs is None) == (recipe.minutes is None):
+        raise UserError("the budget is not clear", fix="Give either --epochs or --minutes, not both.")
