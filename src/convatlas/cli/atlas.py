@@ -56,10 +56,8 @@ def _figure(published: Published | None) -> str:
 
 def _footnotes() -> None:
     """How each figure was measured, and where it stands."""
-    tell(
-        "\nTop-1 in percent. Parameters and MACs are computed here, for one image of the size under `at`; LeNet-5 takes one channel, ten classes."
-    )
-    tell("torchvision: one network, one centre crop of 224 pixels, ImageNet validation, weights IMAGENET1K_V1. Papers:")
+    tell("\nParameters and MACs are computed here, for one image of the size under `at`; LeNet-5 takes one channel, ten classes.")
+    tell("Top-1 in percent. torchvision: one network, one centre crop of 224 pixels, ImageNet validation, IMAGENET1K_V1. Papers:")
     for paper in PAPERS.values():
         if paper.own_figure is not None:
             tell(f"  {paper.landmark}: {paper.own_figure.top1:g}, {paper.own_figure.protocol} ({paper.own_figure.source})")

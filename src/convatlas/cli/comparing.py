@@ -88,7 +88,7 @@ def _begin(
     threads: int | None,
     as_json: bool,
 ) -> None:
-    from convatlas.cli.working import tied_to, load, use_threads
+    from convatlas.cli.working import load, tied_to, use_threads
     from convatlas.models.registry import find_variant
     from convatlas.study.compare import Plan, begin, check_plan
     from convatlas.training.recipe import check_recipe

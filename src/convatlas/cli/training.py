@@ -79,7 +79,7 @@ def train(
 
 
 def _train(recipe: Recipe, chosen: o.DataOptions, out: Path, *, threads: int | None, as_json: bool) -> None:
-    from convatlas.cli.working import tied_to, load, use_threads, watching
+    from convatlas.cli.working import load, tied_to, use_threads, watching
     from convatlas.models.registry import find_variant
     from convatlas.training.loop import train as train_run
     from convatlas.training.recipe import check_recipe

@@ -27,6 +27,6 @@ def recognise(entry: Entry, found: dict[str, str], *, where: str) -> str:
 def wrong_checksum(what: str, *, found: str, expected: str) -> UserError:
     """The error for content that is not what was published."""
     return UserError(
-        f"{what} is not as published: its md5 is {found}, not {expected}",
+        f"{what} is not as published, a wrong checksum: its md5 is {found}, not {expected}",
         fix="Fetch it again; if the file is meant to differ, --no-verify reads it all the same.",
     )

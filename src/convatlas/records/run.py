@@ -11,10 +11,11 @@ class Recipe:
     """Everything that decides the outcome of a run, apart from the machine. Exactly one of `epochs` and `minutes` is set.
 
     `lr` is the peak learning rate; `warmup` the share of the budget spent on warming up; `ema` the decay per step of the
-    weights' moving average (0: none); `clip_grad` the largest gradient norm (0: no clipping); `crop` by how many
-    pixels at most images are shifted (0: not at all; None: an eighth of their side); `cutout` the side of the square that is blanked, in pixels (0: none);
-    `validation` the share of the training images held out where the data has no validation split of its own.
-    `data_fingerprint` identifies the data's content, so that a run is never continued or judged on other data.
+    weights' moving average (0: none); `clip_grad` the largest gradient norm (0: no clipping). `crop` is by how many pixels
+    at most images are shifted (0: not at all; None: an eighth of their side); `cutout` the side of the square that is
+    blanked, in pixels (0: none); `validation` the share of the training images held out where the data has no validation
+    split of its own. `data_fingerprint` identifies the data's content, so that a run is never continued or judged on other
+    data.
     """
 
     model: str

@@ -1,7 +1,7 @@
 """The files of a run folder that hold tensors: the training state, and the weights to be shared."""
 
 import io
-import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,11 @@ def load_state(folder: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError):
+        with warnings.catch_warnings():
+            # torch warns of unusual pickles before it refuses them; the refusal is enough.
+            warnings.simplefilter("ignore")
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:  # the unpickler meets damage with whatever its opcodes raise: IndexError, KeyError, EOFError, ...
         raise UserError(f"{path} is damaged or no training state", fix="Start the run anew in another folder.") from None
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise UserError(f"{path} is of another version", fix="Use the version of convatlas that wrote it.")

@@ -1,0 +1,22 @@
+# The two commands: `make demo` trains and compares the eight families; `make test` runs every check there is.
+.PHONY: demo test check clean
+
+demo: .venv/demo
+	.venv/bin/convatlas compare
+
+test: .venv/test
+	scripts/test
+
+check: .venv/test
+	scripts/check
+
+.venv/demo: pyproject.toml constraints.txt scripts/install
+	scripts/install
+	@touch $@
+
+.venv/test: pyproject.toml constraints.txt scripts/install
+	scripts/install test
+	@touch $@ .venv/demo
+
+clean:
+	rm -rf .venv

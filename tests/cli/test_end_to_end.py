@@ -1,0 +1,220 @@
+"""The command line on real work: compare, train, stop, go on, judge, predict."""
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from .makers import convatlas, environment, picture_folder
+
+SMALL = ["--models", "lenet.pocket,alexnet.pocket", "--epochs", "1"]
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory):
+    """One comparison that all tests of its files read."""
+    folder = tmp_path_factory.mktemp("compared")
+    result = convatlas("compare", *SMALL, "--seeds", "2", "--out", "c", "--json", folder=folder)
+    assert result.returncode == 0, result.stderr
+    return folder, result
+
+
+def test_compare_writes_its_three_files(compared):
+    folder, result = compared
+    said = json.loads(result.stdout)
+    kept = json.loads((folder / "c" / "results.json").read_text())
+    assert {key: said[key] for key in kept} == kept
+    assert kept["complete"]
+    assert [row["model"] for row in kept["rows"]] == ["lenet.pocket", "alexnet.pocket"]
+    with (folder / "c" / "results.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(r["model"], r["seed"]) for r in rows] == [(m, s) for m in ("lenet.pocket", "alexnet.pocket") for s in "01"]
+    for row in rows:
+        test = json.loads((folder / "c" / row["run_folder"] / "test.json").read_text())
+        assert float(row["test_accuracy"]) == pytest.approx(test["top1"])
+    page = (folder / "c" / "report.html").read_text()
+    assert "LeNet-5" in page
+    assert "AlexNet" in page
+
+
+def test_compare_says_one_plain_line_an_epoch(compared):
+    _, result = compared
+    lines = [line for line in result.stderr.splitlines() if "epoch 1/1" in line]
+    assert len(lines) == 4
+    assert all(re.search(r"loss \d.*accuracy .*images/s.*validation", line) for line in lines)
+    assert "\x1b" not in result.stderr
+
+
+def test_report_is_made_anew_without_torch(compared):
+    folder, _ = compared
+    before = (folder / "c" / "report.html").read_text()
+    (folder / "c" / "report.html").unlink()
+    (folder / "blocked").mkdir(exist_ok=True)
+    (folder / "blocked" / "torch.py").write_text("raise ImportError('no torch on this machine')")
+    result = convatlas("report", "c", folder=folder, PYTHONPATH=str(folder / "blocked"))
+    assert result.returncode == 0, result.stderr
+    assert (folder / "c" / "report.html").read_text() == before
+
+
+def test_nothing_of_this_machine_stands_in_the_results(compared):
+    folder, _ = compared
+    for path in (folder / "c").rglob("*"):
+        if path.suffix in (".json", ".jsonl", ".html", ".csv"):
+            text = path.read_text()
+            assert str(folder) not in text, path
+            assert os.path.expanduser("~") + "/" not in text, path
+
+
+def test_the_command_in_the_report_makes_the_same_again(compared):
+    folder, _ = compared
+    first = json.loads((folder / "c" / "results.json").read_text())
+    words = first["command"].split()[1:]
+    result = convatlas(*words, "--out", "again", "--json", folder=folder)
+    assert result.returncode == 0, result.stderr
+    second = json.loads(result.stdout)
+    assert [row["accuracies"] for row in second["rows"]] == [row["accuracies"] for row in first["rows"]]
+
+
+def test_train_eval_predict_on_own_pictures(tmp_path):
+    root = picture_folder(tmp_path / "pictures", each=20)
+    words = [
+        "--data",
+        "folder",
+        "--data-root",
+        root,
+        "--epochs",
+        "12",
+        "--batch-size",
+        "8",
+        "--image-size",
+        "32",
+        "--lr",
+        "0.003",
+    ]
+    made = convatlas("train", "lenet5", *words, "--out", "run", "--json", folder=tmp_path)
+    assert made.returncode == 0, made.stderr
+    assert json.loads(made.stdout)["status"] == "finished"
+    assert (tmp_path / "run" / "split.json").exists()
+    # The data's place is remembered by the cache, not by the run folder.
+    judged = convatlas("eval", "run", "--split", "test", "--json", folder=tmp_path)
+    assert judged.returncode == 0, judged.stderr
+    outcome = json.loads(judged.stdout)
+    assert outcome["top1"] > 0.9
+    assert outcome["n"] == sum(map(sum, outcome["confusion"]))
+    assert "looks at the test split so far: 2" in convatlas("eval", "run", "--split", "test", folder=tmp_path).stderr
+    picture = root / "bee" / "5.png"
+    predicted = json.loads(convatlas("predict", "run", picture, "--json", folder=tmp_path).stdout)
+    assert predicted[0]["classes"][0] == "bee"
+    assert sum(predicted[0]["probabilities"]) == pytest.approx(1.0, abs=1e-4)
+
+
+def test_eval_without_its_data_says_how_to_give_it(tmp_path):
+    root = picture_folder(tmp_path / "pictures")
+    words = ["--data", "folder", "--data-root", root, "--epochs", "1", "--batch-size", "8", "--image-size", "32"]
+    assert convatlas("train", "lenet5", *words, "--out", "run", folder=tmp_path).returncode == 0
+    lost = convatlas("eval", "run", folder=tmp_path, XDG_CACHE_HOME=str(tmp_path / "elsewhere"))
+    assert lost.returncode == 2
+    assert "--data-root" in lost.stderr
+    (root / "ant" / "0.png").unlink()
+    changed = convatlas("eval", "run", "--data-root", root, folder=tmp_path)
+    assert changed.returncode == 2
+    assert "was made with other data" in changed.stderr
+
+
+def begin(folder, *words):
+    command = [Path(sys.executable).parent / "convatlas", *words]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, cwd=folder, env=environment(folder), start_new_session=True, **pipes)
+
+
+def wait_for(path, process, lines):
+    """Until the file has so many lines, or the process has ended."""
+    for _ in range(600):
+        if process.poll() is not None or (path.exists() and path.read_text().count("\n") >= lines):
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"{path} never had {lines} lines")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_training_goes_on(tmp_path, number, code):
+    process = begin(tmp_path, "train", "lenet.pocket", "--epochs", "400", "--out", "run")
+    wait_for(tmp_path / "run" / "metrics.jsonl", process, 2)
+    os.killpg(process.pid, number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == code, err
+    assert "Traceback" not in err
+    assert "Go on with: convatlas train --resume run" in err
+    recipe = tmp_path / "run" / "recipe.json"
+    recipe.write_text(recipe.read_text().replace('"epochs": 400', '"epochs": 5'))
+    done = len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
+    result = convatlas("train", "--resume", "run", folder=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == max(done, 5)
+
+
+def test_a_killed_training_goes_on_to_the_same_result(tmp_path):
+    whole = convatlas("train", "alexnet.pocket", "--epochs", "2", "--threads", "1", "--out", "whole", folder=tmp_path)
+    assert whole.returncode == 0, whole.stderr
+    process = begin(tmp_path, "train", "alexnet.pocket", "--epochs", "2", "--threads", "1", "--out", "cut")
+    wait_for(tmp_path / "cut" / "metrics.jsonl", process, 1)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate(timeout=60)
+    resumed = convatlas("train", "--resume", "cut", "--threads", "1", folder=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    files = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "cut")]
+    assert files[0] == files[1]
+
+
+def test_a_stopped_comparison_keeps_what_is_finished_and_goes_on(tmp_path):
+    models = "lenet.pocket,alexnet.pocket,resnet.pocket"
+    process = begin(tmp_path, "compare", "--models", models, "--epochs", "1", "--out", "c")
+    for _ in range(600):
+        if process.poll() is not None or (tmp_path / "c/runs/alexnet.pocket-seed0/summary.json").exists():
+            break
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert "Go on with: convatlas compare --resume c" in err
+    partial = json.loads((tmp_path / "c" / "results.json").read_text())
+    assert not partial["complete"]
+    assert partial["rows"][0]["accuracy"] is not None
+    assert "convatlas compare --resume c" in (tmp_path / "c" / "report.html").read_text()
+    again = convatlas("compare", "--resume", "c", "--json", folder=tmp_path)
+    assert again.returncode == 0, again.stderr
+    said = json.loads(again.stdout)
+    assert said["complete"]
+    assert said["rows"][0]["accuracy"] == partial["rows"][0]["accuracy"]
+
+
+def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path):
+    """The state of a run is made not to fit, as a full disk would."""
+    code = (
+        "import errno, os, sys\n"
+        "from convatlas.records import storage\n"
+        "real = storage.write_bytes\n"
+        "def write(path, content):\n"
+        "    if path.name != 'state.pt': return real(path, content)\n"
+        "    with storage.explained(path): raise OSError(errno.ENOSPC, 'No space left on device')\n"
+        "storage.write_bytes = write\n"
+        "from convatlas.cli.main import main\n"
+        "sys.argv = ['convatlas', 'train', 'lenet.pocket', '--epochs', '1', '--out', 'run']\n"
+        "main()\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True, timeout=120
+    )
+    assert result.returncode == 2, result.stderr
+    assert "error: the disk is full: run/state.pt" in result.stderr
+    assert "Traceback" not in result.stderr
+    resumed = convatlas("train", "--resume", "run", folder=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr

@@ -1,0 +1,78 @@
+"""What must start fast does not import torch, and answers within half a second."""
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+from .makers import convatlas, environment
+
+LIGHT = [
+    ["--help"],
+    ["list"],
+    ["list", "--all"],
+    ["list", "--json"],
+    ["train", "--help"],
+    ["compare", "--help"],
+    ["report", "--help"],
+]
+
+
+@pytest.mark.parametrize("words", LIGHT, ids=" ".join)
+def test_no_torch(words, tmp_path):
+    code = (
+        "import sys; from convatlas.cli.main import main\n"
+        f"sys.argv = ['convatlas', *{words!r}]\n"
+        "try: main()\n"
+        "except SystemExit as e: assert e.code == 0, e.code\n"
+        "assert not {'torch', 'numpy', 'scipy', 'PIL'} & set(sys.modules), set(sys.modules) & {'torch', 'numpy', 'scipy', 'PIL'}"
+    )
+    result = subprocess.run([sys.executable, "-c", code], env=environment(tmp_path), capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout
+
+
+@pytest.mark.parametrize("words", [["--help"], ["list"]], ids=" ".join)
+def test_half_a_second(words, tmp_path):
+    """The best of five, since the machine may be busy with other tests."""
+    times = []
+    for _ in range(5):
+        begun = time.monotonic()
+        assert convatlas(*words, folder=tmp_path).returncode == 0
+        times.append(time.monotonic() - begun)
+    assert min(times) < 0.5
+
+
+def test_list_has_the_landmarks_and_both_figures(tmp_path):
+    out = convatlas("list", folder=tmp_path, COLUMNS="160").stdout
+    row = {line.split()[0]: line for line in out.splitlines() if line.split()}
+    assert "25.56 M" in row["resnet50"]
+    assert "4.089 G" in row["resnet50"]
+    assert row["resnet50"].split()[-2:] == ["77.15", "76.13"]
+    assert row["alexnet"].split()[-2:] == ["59.30", "56.52"]
+    assert "seven networks averaged" in out
+
+
+def test_list_json(tmp_path):
+    landmarks = json.loads(convatlas("list", "--json", folder=tmp_path).stdout)
+    assert len(landmarks) == 8
+    assert landmarks[4]["numbers"]["params"] == 25_557_032
+    every = json.loads(convatlas("list", "--all", "--json", folder=tmp_path).stdout)
+    assert every["resnet.pocket"]["image_size"] == 32
+
+
+@pytest.mark.parametrize("columns", ["40", "80", "200"])
+@pytest.mark.parametrize("term", ["dumb", "xterm-256color"])
+def test_any_terminal_will_do(tmp_path, columns, term):
+    for words in (["--help"], ["list"], ["data"]):
+        result = convatlas(*words, folder=tmp_path, COLUMNS=columns, TERM=term, LANG="C", PYTHONIOENCODING="")
+        assert result.returncode == 0, result.stderr
+
+
+def test_a_reader_that_goes_away_is_no_error(tmp_path):
+    command = f"{sys.executable} -m convatlas list --all | head -1"
+    result = subprocess.run(["bash", "-c", command], env=environment(tmp_path), capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0
+    assert "Traceback" not in result.stderr

@@ -1,0 +1,235 @@
+"""What every variant of the atlas must do. A new variant is tested by being in the registry."""
+
+import json
+from copy import deepcopy
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+import convatlas
+from convatlas.errors import UserError
+from convatlas.inspection.trace import trace
+from convatlas.layers.drop_path import DropPath
+from convatlas.models.papers import PAPERS, golden_rows
+from convatlas.models.registry import MODELS, create_model, list_models
+
+EVERY = pytest.mark.parametrize("name", MODELS)
+POCKET = pytest.mark.parametrize("name", list_models("*.pocket"))
+POCKET_PARAMS = 270_000
+PUBLISHED = {  # parameters and, at 224 pixels, MACs, as the papers' and the libraries' published numbers have them
+    "lenet5": (61_706, None),
+    "alexnet": (61_100_840, 0.714e9),
+    "vgg11": (132_863_336, 7.609e9),
+    "vgg16": (138_357_544, 15.470e9),
+    "googlenet": (6_624_904, 1.498e9),
+    "resnet18": (11_689_512, 1.814e9),
+    "resnet50": (25_557_032, 4.089e9),
+    "densenet121": (7_978_856, 2.834e9),
+    "efficientnet_b0": (5_288_548, 0.386e9),
+    "convnext_tiny": (28_589_128, 4.456e9),
+}
+
+
+def small(name, **options):
+    """The variant for 32x32 images, seeded, in evaluation mode."""
+    torch.manual_seed(0)
+    return create_model(name, **{"num_classes": 10, "image_size": 32, **options}).eval()
+
+
+def on_meta(name, **options):
+    with torch.device("meta"):
+        return create_model(name, **options).eval()
+
+
+@EVERY
+def test_forward_is_stem_stages_head(name):
+    model, x = small(name), torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        y = model(x)
+        assert torch.equal(y, model.head(model.stages(model.stem(x))))
+    assert y.shape == (2, 10)
+    assert torch.isfinite(y).all()
+    assert [child for child, _ in model.named_children()][:3] == ["stem", "stages", "head"]
+
+
+@EVERY
+def test_zero_classes_give_features_that_the_classifier_reads(name):
+    features, full = small(name, num_classes=0), small(name)
+    missing = full.load_state_dict(features.state_dict(), strict=False)
+    assert {
+        key.removesuffix("weight").removesuffix("bias") for key in missing.missing_keys if not key.startswith("auxiliary")
+    } == {"head.classifier."}
+    with torch.no_grad():
+        x = torch.randn(2, 3, 32, 32)
+        torch.testing.assert_close(full.head.classifier(features(x)), full(x))
+
+
+@EVERY
+@pytest.mark.parametrize("in_chans", [1, 5])
+def test_other_channels(name, in_chans):
+    with torch.no_grad():
+        assert small(name, in_chans=in_chans)(torch.randn(1, in_chans, 32, 32)).shape == (1, 10)
+
+
+@EVERY
+def test_every_parameter_learns(name):
+    model = small(name).train()
+    answers = model.training_logits(torch.randn(4, 3, 32, 32))
+    labels = torch.tensor([0, 1, 2, 3])
+    sum(weight * torch.nn.functional.cross_entropy(logits, labels) for weight, logits in answers).backward()
+    still = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert still == []
+
+
+@EVERY
+def test_training_mode_never_changes_what_forward_returns(name):
+    model = small(name, drop_rate=0.0).train()
+    x = torch.randn(4, 3, 32, 32)
+    logits = model(x)
+    assert isinstance(logits, torch.Tensor)
+    assert logits.shape == (4, 10)
+    assert model.training_logits(x)[0][0] == 1.0
+
+
+@EVERY
+def test_same_seed_same_weights(name):
+    first, second = small(name).state_dict(), small(name).state_dict()
+    assert all(torch.equal(a, b) for a, b in zip(first.values(), second.values(), strict=True))
+
+
+@EVERY
+def test_golden_numbers_are_the_networks(name):
+    row, variant = golden_rows()[name], MODELS[name]
+    record = trace(on_meta(name, in_chans=row.in_chans), (row.in_chans, row.image_size, row.image_size))
+    assert (record.params, record.auxiliary_params, record.macs) == (row.params, row.auxiliary_params, row.macs)
+    assert record.stage_shapes == row.stage_shapes
+    expected = (variant.family, variant.in_chans, variant.image_size, variant.num_classes)
+    assert (row.family, row.in_chans, row.image_size, row.num_classes) == expected
+
+
+def test_golden_table_has_every_variant_and_no_other():
+    assert list(golden_rows()) == list(MODELS)
+    golden = Path(convatlas.__file__).parent / "models" / "golden.json"
+    assert len(json.loads(golden.read_text())) == len(MODELS)
+
+
+@EVERY
+def test_macs_are_half_of_the_flop_counters(name):
+    row = golden_rows()[name]
+    model = on_meta(name, in_chans=row.in_chans)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(torch.empty(1, row.in_chans, row.image_size, row.image_size, device="meta"))
+    assert counter.get_total_flops() == 2 * row.macs
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_numbers(name):
+    params, macs = PUBLISHED[name]
+    row = golden_rows()[name]
+    assert row.params == params
+    if macs is not None:
+        assert row.macs == pytest.approx(macs, abs=0.5e6)
+
+
+def test_published_numbers_of_parts():
+    assert golden_rows()["googlenet"].params + golden_rows()["googlenet"].auxiliary_params == 13_004_888
+    assert sum(p.numel() for p in on_meta("lenet5", in_chans=3).parameters()) == 62_006
+
+
+@POCKET
+def test_pocket_members_have_equal_parameters(name):
+    params = golden_rows()[name].params
+    assert params == 62_006 if name == "lenet.pocket" else abs(params - POCKET_PARAMS) <= 0.05 * POCKET_PARAMS
+
+
+@EVERY
+def test_small_images_do_not_end_on_one_pixel(name):
+    shapes = trace(on_meta(name, image_size=32), (3, 32, 32)).stage_shapes
+    assert min(shapes[-1][1:]) >= 2
+
+
+@EVERY
+def test_stages_never_grow_the_map(name):
+    sizes = [shape[1] for shape in golden_rows()[name].stage_shapes]
+    assert sizes == sorted(sizes, reverse=True)
+
+
+@EVERY
+def test_a_copy_and_a_saved_copy_answer_alike(name, tmp_path):
+    model, x = small(name), torch.randn(1, 3, 32, 32)
+    torch.save(model.state_dict(), tmp_path / "w.pt")
+    other = create_model(name, num_classes=10, image_size=32).eval()
+    other.load_state_dict(torch.load(tmp_path / "w.pt", weights_only=True))
+    with torch.no_grad():
+        assert torch.equal(model(x), other(x))
+        assert torch.equal(model(x), deepcopy(model)(x))
+
+
+def test_googlenet_has_auxiliary_logits_in_training_only():
+    model, x = small("googlenet"), torch.randn(2, 3, 32, 32)
+    assert len(model.training_logits(x)) == 1
+    answers = model.train().training_logits(x)
+    assert [weight for weight, _ in answers] == [1.0, 0.3, 0.3]
+    assert all(logits.shape == (2, 10) for _, logits in answers)
+    assert small("googlenet", num_classes=0).auxiliary_parameters() == []
+
+
+def test_drop_rates_reach_the_network():
+    assert small("resnet18", drop_rate=0.25).head.dropout.p == 0.25
+    rates = [m.rate for m in small("convnext_tiny", drop_path_rate=0.4).modules() if isinstance(m, DropPath)]
+    assert rates[0] == 0.0
+    assert rates[-1] == pytest.approx(0.4)
+    assert rates == sorted(rates)
+
+
+@pytest.mark.parametrize("family", [f for f in PAPERS if f not in ("efficientnet", "convnext")])
+def test_drop_path_is_refused_where_there_is_none_to_drop(family):
+    with pytest.raises(UserError, match="no drop path"):
+        create_model(PAPERS[family].pocket, drop_path_rate=0.1)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"num_classes": -1}, "num_classes is -1"),
+        ({"num_classes": True}, "num_classes is True"),
+        ({"in_chans": 0}, "in_chans is 0"),
+        ({"in_chans": 2.0}, "in_chans is 2.0"),
+        ({"image_size": 0}, "image_size is 0"),
+        ({"drop_rate": 1.0}, "drop_rate is 1.0"),
+        ({"drop_rate": float("nan")}, "drop_rate is nan"),
+        ({"drop_path_rate": -0.1}, "drop_path_rate is -0.1"),
+    ],
+)
+def test_options_out_of_range_are_named(options, said):
+    with pytest.raises(UserError, match=said):
+        create_model("convnext.pocket", **options)
+
+
+def test_unknown_names_are_met_with_the_nearest():
+    with pytest.raises(UserError, match=r"no model called 'resnet180'. Did you mean resnet18"):
+        create_model("resnet180")
+
+
+def test_list_models_takes_patterns():
+    assert list_models("resnet*") == ["resnet18", "resnet50", "resnet.pocket"]
+    assert len(list_models("*.pocket")) == 8
+    assert list_models("none*") == []
+
+
+def test_every_paper_names_a_landmark_and_a_pocket_member():
+    for family, paper in PAPERS.items():
+        assert MODELS[paper.landmark].family == MODELS[paper.pocket].family == family
+    assert [p.year for p in PAPERS.values()] == sorted(p.year for p in PAPERS.values())
+    single_crop = {p.landmark: p.library_figure.top1 for p in PAPERS.values() if p.library_figure}
+    assert single_crop == {
+        "alexnet": 56.52,
+        "vgg16": 71.59,
+        "googlenet": 69.78,
+        "resnet50": 76.13,
+        "densenet121": 74.43,
+        "efficientnet_b0": 77.69,
+        "convnext_tiny": 82.52,
+    }

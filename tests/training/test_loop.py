@@ -1,0 +1,220 @@
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from convatlas.errors import UserError
+from convatlas.records import codec
+from convatlas.records.run import Recipe, RunSummary, read_metrics, read_run
+from convatlas.training import loop
+from convatlas.training.apply import evaluate_run
+from convatlas.training.checkpoint import load_model
+from convatlas.training.loop import Stopped, resume, train
+
+from .makers import CLASSES, StopAfter, small_data, small_recipe
+
+
+def weights(folder):
+    return load_model(folder)[0].state_dict()
+
+
+def equal(a, b):
+    return all(torch.equal(x, y) for x, y in zip(a.values(), b.values(), strict=True))
+
+
+def outcome(folder):
+    """What a run measured, without what a clock decides."""
+    timed = {"seconds", "images_per_second"}
+    return [{k: v for k, v in vars(m).items() if k not in timed} for m in read_metrics(folder / "metrics.jsonl")]
+
+
+def test_a_run_learns_and_leaves_its_files(tmp_path):
+    data = small_data()
+    summary = train(small_recipe(epochs=6, lr=0.01), tmp_path / "run", data=data)
+    expected = {"recipe.json", "metrics.jsonl", "summary.json", "model.safetensors", "config.json", "state.pt"}
+    assert {p.name for p in (tmp_path / "run").iterdir()} == expected
+    assert summary.status == "finished"
+    assert (summary.epochs_done, summary.images_seen) == (6, 6 * 96)
+    metrics = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert [m.epoch for m in metrics] == [1, 2, 3, 4, 5, 6]
+    assert metrics[-1].train_loss < 0.8 * metrics[0].train_loss
+    assert summary.val_accuracy == metrics[-1].val_accuracy
+    assert summary.val_accuracy > 0.5
+    assert codec.read(RunSummary, tmp_path / "run" / "summary.json") == summary
+
+
+def test_same_seed_same_run_other_seed_other_run(tmp_path):
+    data = small_data()
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        torch.rand(3)  # whatever the caller drew before must not matter
+        train(small_recipe(seed=seed), tmp_path / name, data=data)
+    assert equal(weights(tmp_path / "a"), weights(tmp_path / "b"))
+    assert outcome(tmp_path / "a") == outcome(tmp_path / "b")
+    assert not equal(weights(tmp_path / "a"), weights(tmp_path / "c"))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"ema": 0.9},
+        {"optimizer": "sgd", "lr": 0.05, "schedule": "cosine"},
+        {"model": "vgg.pocket"},  # dropout draws from torch's own random state
+        {"model": "efficientnet.pocket", "cutout": 8},
+        {"precision": "bf16", "model": "lenet.pocket"},
+    ],
+    ids=["adamw", "ema", "sgd", "dropout", "cutout", "bf16"],
+)
+@pytest.mark.parametrize("steps", [1, 6, 8, 13])
+def test_stopped_and_resumed_is_the_unbroken_run(tmp_path, changes, steps, monkeypatch):
+    monkeypatch.setattr("convatlas.training.precision.cpu_computes_bf16", lambda: True)
+    data, recipe = small_data(), small_recipe(**changes)
+    train(recipe, tmp_path / "whole", data=data)
+    with pytest.raises(Stopped):
+        train(recipe, tmp_path / "cut", data=data, watch=StopAfter(steps))
+    assert codec.read(RunSummary, tmp_path / "cut" / "summary.json").status == "interrupted"
+    summary = resume(tmp_path / "cut", data=data)
+    assert summary.status == "finished"
+    assert equal(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
+    assert outcome(tmp_path / "whole") == outcome(tmp_path / "cut")
+
+
+def test_a_crash_goes_back_to_the_last_state(tmp_path, monkeypatch):
+    """Epochs whose state was not yet saved are dropped from the metrics, and made again."""
+    data, recipe = small_data(), small_recipe()
+    train(recipe, tmp_path / "whole", data=data)
+    monkeypatch.setattr(loop, "SECONDS_BETWEEN_STATES", 1e9)
+
+    class Crash(StopAfter):
+        def epoch(self, progress, metrics):
+            if metrics.epoch == 2:
+                raise SystemError("power cut")
+
+    with pytest.raises(SystemError):
+        train(recipe, tmp_path / "cut", data=data, watch=Crash(10**9))
+    assert len(read_metrics(tmp_path / "cut" / "metrics.jsonl")) == 2
+    resume(tmp_path / "cut", data=data)
+    assert equal(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
+    assert outcome(tmp_path / "whole") == outcome(tmp_path / "cut")
+
+
+def test_the_callers_random_state_is_given_back(tmp_path):
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    train(small_recipe(epochs=1), tmp_path / "run", data=small_data())
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_minutes_end_when_they_are_spent(tmp_path):
+    summary = train(small_recipe(minutes=0.03, model="lenet.pocket"), tmp_path / "run", data=small_data())
+    assert summary.train_seconds == pytest.approx(1.8, abs=0.5)
+    metrics = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert len(metrics) > 3
+    assert metrics[-1].lr < 0.1 * max(m.lr for m in metrics), "the schedule ends when the budget does"
+
+
+def test_the_schedule_ends_with_the_epochs(tmp_path):
+    train(small_recipe(warmup=0.0, epochs=2), tmp_path / "run", data=small_data())
+    first, last = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert last.lr < first.lr < 0.003
+
+
+def test_a_folder_is_never_written_over(tmp_path):
+    (tmp_path / "run").mkdir()
+    with pytest.raises(UserError, match="exists already"):
+        train(small_recipe(), tmp_path / "run", data=small_data())
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_a_finished_run_is_not_resumed(tmp_path):
+    train(small_recipe(epochs=1), tmp_path / "run", data=small_data())
+    with pytest.raises(UserError, match="is finished already"):
+        resume(tmp_path / "run", data=small_data())
+
+
+def test_other_data_is_refused(tmp_path):
+    with pytest.raises(Stopped):
+        train(small_recipe(), tmp_path / "run", data=small_data(), watch=StopAfter(2))
+    with pytest.raises(UserError, match="not the data that the run was made with"):
+        resume(tmp_path / "run", data=small_data(fingerprint="0" * 32))
+
+
+def test_what_makes_a_resumed_run_differ_in_its_bits_is_said(tmp_path):
+    with pytest.raises(Stopped):
+        train(small_recipe(), tmp_path / "run", data=small_data(), watch=StopAfter(2))
+    path = tmp_path / "run" / "summary.json"
+    summary = codec.read(RunSummary, path)
+    other = replace(summary, choices=replace(summary.choices, threads=63))
+    path.write_text(codec.to_text(other))
+    watch = StopAfter(10**9)
+    resume(tmp_path / "run", data=small_data(), watch=watch)
+    assert watch.notes == ["not bit-exact: threads 63 -> 1"]
+
+
+def test_an_exploding_loss_stops_with_the_step_and_keeps_no_model(tmp_path):
+    with pytest.raises(UserError, match=r"the loss became (nan|inf) at step \d+ .*Give a smaller --lr"):
+        train(
+            small_recipe(model="vgg.pocket", optimizer="sgd", lr=1e6, clip_grad=0.0, warmup=0.0),
+            tmp_path / "run",
+            data=small_data(),
+        )
+    summary = codec.read(RunSummary, tmp_path / "run" / "summary.json")
+    assert summary.status == "failed"
+    assert "the loss became" in summary.cause
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_out_of_memory_says_which_batch_was_too_large(tmp_path, monkeypatch):
+    def step(*args):
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(loop, "_step", step)
+    with pytest.raises(UserError, match="out of memory: resnet.pocket with batches of 16 images. Try --batch-size 8"):
+        train(small_recipe(), tmp_path / "run", data=small_data())
+    assert codec.read(RunSummary, tmp_path / "run" / "summary.json").status == "failed"
+
+
+def test_other_runtime_errors_are_not_hidden(tmp_path, monkeypatch):
+    def step(*args):
+        raise RuntimeError("something else")
+
+    monkeypatch.setattr(loop, "_step", step)
+    with pytest.raises(RuntimeError, match="something else"):
+        train(small_recipe(), tmp_path / "run", data=small_data())
+
+
+def test_looks_at_test_are_counted_and_dated(tmp_path):
+    data, folder = small_data(), tmp_path / "run"
+    train(small_recipe(epochs=1), folder, data=data)
+    assert read_run(folder).summary.test_looks == 0
+    assert read_run(folder).test is None
+    evaluate_run(folder, data=data, split="val")
+    assert read_run(folder).summary.test_looks == 0
+    first = evaluate_run(folder, data=data, split="test")
+    evaluate_run(folder, data=data, split="test")
+    run = read_run(folder)
+    assert run.summary.test_looks == 2
+    assert run.summary.test_accuracy == first.top1 == run.test.top1
+    looks = [json.loads(line) for line in (folder / "test_looks.jsonl").read_text().splitlines()]
+    assert [look["look"] for look in looks] == [1, 2]
+    assert all(look["date"].startswith("20") for look in looks)
+    with pytest.raises(UserError, match="was made with other data"):
+        evaluate_run(folder, data=small_data(fingerprint="0" * 32), split="test")
+
+
+def test_images_too_small_name_the_layer_the_formula_and_the_least_size(tmp_path):
+    with pytest.raises(
+        UserError, match=r"images of 8 pixels do not fit vgg16: .*stages\.4\.6 .*floor\(\(1 - 2.* Try --image-size 16"
+    ):
+        train(small_recipe(model="vgg16"), tmp_path / "run", data=small_data(size=8))
+    assert not (tmp_path / "run").exists()
+
+
+def test_nothing_of_this_machine_stands_in_the_run_folder(tmp_path):
+    train(small_recipe(epochs=1), tmp_path / "run", data=small_data())
+    for path in (tmp_path / "run").glob("*.json*"):
+        assert str(tmp_path) not in path.read_text()
+    assert codec.read(Recipe, tmp_path / "run" / "recipe.json") == small_recipe(epochs=1)
+    assert codec.read(RunSummary, tmp_path / "run" / "summary.json").num_classes == len(CLASSES)
