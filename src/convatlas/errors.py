@@ -16,6 +16,10 @@ class UserError(Exception):
         self.fix = fix
 
 
+class StorageError(UserError):
+    """A file could not be written. Nothing is wrong with the run that wanted it: it goes on once there is room."""
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str], *, where: str) -> UserError:
     """The error for a name that is not among the known ones: suggests the nearest, and says where all of them are listed.
 

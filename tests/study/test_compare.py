@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from convatlas.errors import UserError
+from convatlas.errors import StorageError, UserError
 from convatlas.records import codec
 from convatlas.records.study import Comparison
 from convatlas.study.compare import Plan, begin, check_plan, read_runs, run_comparison, summarise
@@ -71,6 +71,22 @@ def test_one_failed_model_does_not_stop_the_others(tmp_path):
     assert all("the loss became" in row.cause for row in failed)
     assert any("failed: the loss became" in note for note in watch.notes)
     assert len(read_runs(tmp_path / "c")) == 4
+
+
+def test_a_full_disk_stops_all_and_the_run_goes_on_once_there_is_room(tmp_path, monkeypatch):
+    data, folder = small_data(), tmp_path / "c"
+    begin(small_plan(), folder)
+
+    def full(*args):
+        raise StorageError("the disk is full", fix="Make room.")
+
+    monkeypatch.setattr("convatlas.training.checkpoint.save_state", full)
+    with pytest.raises(StorageError):
+        run(folder, data)
+    assert [r.summary.status for r in read_runs(folder).values()] == ["interrupted"]
+    monkeypatch.undo()
+    run(folder, data)
+    assert summarise(folder, data=data).complete
 
 
 @pytest.mark.parametrize(

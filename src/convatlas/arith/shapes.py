@@ -29,8 +29,11 @@ def pool_output_size(size: int, *, kernel: int, stride: int, padding: int = 0, d
 
 
 def size_formula(size: int, *, kernel: int, stride: int, padding: int, dilation: int = 1, ceil_mode: bool = False) -> str:
-    """The output-size formula with the numbers filled in, such as `floor((224 - 7 + 2*3) / 2) + 1 = 112`."""
+    """The output-size formula with the numbers filled in, such as `floor((224 - 7 + 2*3) / 2) + 1 = 112`.
+
+    It says `ceil` only where rounding up made a difference.
+    """
     result = pool_output_size(size, kernel=kernel, stride=stride, padding=padding, dilation=dilation, ceil_mode=ceil_mode)
-    rounding = "ceil" if ceil_mode else "floor"
+    rounded_up = ceil_mode and result > conv_output_size(size, kernel=kernel, stride=stride, padding=padding, dilation=dilation)
     span = f"{dilation}*({kernel} - 1) - 1" if dilation > 1 else f"{kernel}"
-    return f"{rounding}(({size} - {span} + 2*{padding}) / {stride}) + 1 = {result}"
+    return f"{'ceil' if rounded_up else 'floor'}(({size} - {span} + 2*{padding}) / {stride}) + 1 = {result}"

@@ -102,15 +102,18 @@ def data(
         tell_json({each: {**vars(CATALOG[each]), "place": found[each]} for each in names})
         return
     table = Table(title="Data sets", title_justify="left", box=None, pad_edge=False)
-    for heading in ("name", "images", "pixels", "classes", "what"):
-        table.add_column(heading, no_wrap=heading == "name")
+    for heading in ("name", "images", "pixels", "classes"):
+        table.add_column(heading, no_wrap=True)
     table.add_column("where", overflow="fold")
     for each in names:
         entry = CATALOG[each]
         images = "-" if entry.n_train is None else f"{entry.n_train:,} + {entry.n_test:,}"
         pixels = "-" if entry.image is None else f"{entry.image[1]}x{entry.image[2]}x{entry.image[0]}"
-        table.add_row(each, images, pixels, str(entry.num_classes or "-"), f"{entry.title}: {entry.what}", found[each])
+        table.add_row(each, images, pixels, str(entry.num_classes or "-"), found[each])
     OUT.print(table)
+    tell("")
+    for each in names:
+        tell(f"{each}: {CATALOG[each].title}, {CATALOG[each].what}")
 
 
 def _place(name: str, root: Path | None) -> str:
@@ -121,9 +124,9 @@ def _place(name: str, root: Path | None) -> str:
 
     kind = CATALOG[name].kind
     if kind != "files":
-        return "built in" if kind == "built in" else "your own: give --data-root"
+        return "built in" if kind == "built in" else "yours: --data-root"
     if root is None:
-        return str(present(name) or f"not here: `convatlas data {name} --download`")
+        return str(present(name) or "not here: --download fetches it")
     try:
         return str(locate(name, root))
     except UserError as error:

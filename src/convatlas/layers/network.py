@@ -34,9 +34,9 @@ class Request:
         return nn.Dropout(own if self.drop_rate is None else self.drop_rate)
 
     def no_drop_path(self, family: str) -> None:
-        """Refuse a drop-path rate for a family that has no residual branch to drop."""
+        """Refuse a drop-path rate for a family that was published without drop path."""
         if self.drop_path_rate is not None:
-            raise UserError(f"{family} has no residual branches, so no drop path", fix="Leave drop_path_rate out.")
+            raise UserError(f"{family} has no drop path", fix="Leave drop_path_rate out.")
 
 
 class Network(nn.Module):
@@ -72,12 +72,13 @@ def classifier(in_features: int, num_classes: int) -> nn.Module:
 def initialise_he(network: nn.Module) -> None:
     """He initialisation of every convolution and linear layer, biases 0, norms 1 and 0.
 
-    Fan-out for convolutions, fan-in for linear layers. Source: He et al. 2015, "Delving Deep into Rectifiers", section 2.2.
+    Fan-out for convolutions, fan-in for linear layers. The classifier, which no ReLU follows, starts with gain 1 instead of
+    the root of 2. Source: He et al. 2015, "Delving Deep into Rectifiers", section 2.2.
     """
-    for module in network.modules():
+    for name, module in network.named_modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         elif isinstance(module, nn.Linear):
-            nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="linear")
+            nn.init.kaiming_normal_(module.weight, nonlinearity="linear" if name.endswith("classifier") else "relu")
         if isinstance(module, (nn.Conv2d, nn.Linear)) and module.bias is not None:
             nn.init.zeros_(module.bias)

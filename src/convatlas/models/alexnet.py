@@ -9,7 +9,8 @@ convolutional neural networks", arXiv:1404.5997, whose weights people load.
     head     dropout, 4096, dropout, 4096, classes (section 4.2)
 
 Departures of `alexnet` from the 2012 paper: one tower instead of two on two GPUs; 64, 192, 384, 256, 256 channels; no local
-response normalisation; He initialisation instead of a normal one with deviation 0.01 and biases of 1.
+response normalisation; two pixels of padding at the first convolution; He initialisation instead of a normal one with
+deviation 0.01 and some biases of 1.
 Small images (up to 64 pixels): the stem's convolution is 5x5 with stride 1, and the head looks at the whole last map if it is
 smaller than 6x6.
 """

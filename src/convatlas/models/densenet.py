@@ -9,7 +9,8 @@ Paper: Huang, Liu, van der Maaten & Weinberger, "Densely Connected Convolutional
     head          norm, ReLU, global average pooling, linear              table 1
 
 Departure, as in the weights people load: a ReLU follows the norm of each transition.
-Small images (up to 64 pixels): the stem is one 3x3 convolution of stride 1 to 2k channels (section 4.2, the CIFAR networks).
+Small images (up to 64 pixels): the stem is one 3x3 convolution of stride 1 to 2k channels (section 3, "Implementation
+Details", the CIFAR networks).
 The pocket member has most of its layers on small maps, where they cost least.
 """
 

@@ -7,11 +7,12 @@ arXiv:1709.01507, section 3; SiLU from Ramachandran et al., arXiv:1710.05941.
     stem     3x3 stride 2                                                      table 1, stage 1
     MBConv   1x1 expand, depthwise kxk, squeeze-and-excitation, 1x1 project    MobileNetV2, figure 4(d)
     stages   seven of MBConv                                                   table 1, stages 2 to 8
-    head     1x1 to four times the last width, global average pooling,         table 1, stage 9
+    head     1x1 to more channels, global average pooling,         table 1, stage 9
              dropout, linear
 
-Departures, as in the weights people load: stochastic depth rises block by block to 0.2; BatchNorm with eps 1e-5 and momentum 0.1
-(the original has 1e-3 and 0.01); symmetric padding (TensorFlow pads more at the right and bottom).
+Departures, as in the weights people load: BatchNorm with eps 1e-5 and momentum 0.1 (the original has 1e-3 and 0.01); symmetric
+padding (TensorFlow pads more at the right and bottom). Stochastic depth (section 5.2) rises block by block to 0.2, as in the
+authors' code.
 Small images (up to 64 pixels): the stem has stride 1.
 The pocket member has four stages, so that 32 pixels end on a 4x4 map.
 """

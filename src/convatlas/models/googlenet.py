@@ -10,7 +10,8 @@ Ioffe & Szegedy, "Batch Normalization", arXiv:1502.03167.
     auxiliary   two further classifiers, at 4a and 4d, in training only  section 5
 
 Departures of the bare name, each as in the weights people load: BatchNorm instead of local response normalisation; the "5x5"
-branch is 3x3 (a slip in the port from which the published weights come); pooling rounds up; dropout 0.2.
+branch is 3x3 (a slip in the port from which the published weights come); pooling rounds up and is 2x2 before stage 5, not 3x3;
+the auxiliary heads average to a 4x4 map, whatever the image size, instead of 5x5 with stride 3; dropout 0.2.
 Small images (up to 64 pixels): the first convolution is 3x3 with stride 1 and its pooling is left out.
 The pocket member has no auxiliary classifiers: on networks this shallow they only cost.
 """

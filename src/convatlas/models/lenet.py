@@ -9,7 +9,7 @@ Paper: LeCun, Bottou, Bengio & Haffner, "Gradient-Based Learning Applied to Docu
 
 Departures of `lenet5`, the form in which it is taught today (61,706 parameters with one input channel and ten classes):
 - C3 sees all six maps of S2 (the paper's table I connects each of its maps to three, four or six of them).
-- S2 and S4 average without trainable coefficient and bias.
+- S2 and S4 average without trainable coefficient and bias, and no squashing function follows them.
 - Plain tanh instead of 1.7159 tanh(2x / 3), and logits instead of radial basis functions.
 Images of 28 pixels (MNIST as published) get the two pixels of padding that the paper's 32x32 frame gives them. From images
 larger than 32, S4 is averaged down to 5x5, so that C5 keeps its size.

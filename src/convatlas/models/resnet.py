@@ -11,7 +11,8 @@ Paper: He, Zhang, Ren & Sun, "Deep Residual Learning for Image Recognition", arX
 
 Departures of the bare names, each as in the weights people load:
 - Bottlenecks stride on the 3x3, not on the first 1x1 ("ResNet v1.5"), which keeps the 1x1 from skipping three pixels of four.
-- Where shapes change, the shortcut is a 1x1 convolution (option B of section 3.3).
+- Where shapes change, the shortcut is a 1x1 convolution (option B of section 3.3), in ResNet-18 too, for which table 2 has
+  zero padding (option A).
 Small images (up to 64 pixels): the stem is one 3x3 convolution of stride 1 without pooling, as in section 4.2 for CIFAR-10.
 The pocket member is the paper's CIFAR network with 20 layers (section 4.2, n = 3), with option B shortcuts.
 """

@@ -3,7 +3,7 @@
 Paper: Simonyan & Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition", arXiv:1409.1556, table 1.
 
     stem     none: the first 3x3 convolutions are already the first stage (nn.Identity)
-    stages   five of 1 to 4 3x3 convolutions with ReLU, each ended by 2x2 max pooling (table 1, columns A to E)
+    stages   five of 1 to 4 3x3 convolutions with ReLU, each ended by 2x2 max pooling (table 1, columns A, B, D, E)
     head     4096, dropout, 4096, dropout, classes (table 1; section 3.1)
 
 Departures: He initialisation (section 3.1 begins from a trained smaller network, since plain random weights did not train);

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class LayerRecord:
-    """One layer as one image passed through it. Shapes are (C, H, W) or (features,), without the batch axis."""
+    """One layer as one image passed through it. Shapes are as the layer sees them, without the batch axis:
+    (C, H, W), (features,), or (H, W, C) where a network permutes (ConvNeXt)."""
 
     name: str
     operation: str

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from convatlas.errors import UserError
+from convatlas.errors import StorageError, UserError
 
 
 def new_folder(path: Path) -> Path:
@@ -63,10 +63,10 @@ def explained(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UserError(
+            raise StorageError(
                 f"the disk is full: {path} could not be written", fix="Make room, then go on; what was there before is intact."
             ) from error
-        raise UserError(f"{path} could not be written: {error.strerror}", fix="Name a folder that can be written.") from error
+        raise StorageError(f"{path} could not be written: {error.strerror}", fix="Name a folder that can be written.") from error
 
 
 def _sync_folder(folder: Path) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from convatlas.data.dataset import DataSet
-from convatlas.errors import UserError
+from convatlas.errors import StorageError, UserError
 from convatlas.models.papers import PAPERS
 from convatlas.models.registry import find_variant
 from convatlas.records import codec, storage
@@ -60,7 +60,8 @@ def begin(plan: Plan, folder: Path) -> None:
 def run_comparison(folder: Path, *, data: DataSet, watch: Watch, each: Callable[[RunSummary], None]) -> None:
     """Make every run of the plan in `folder` that is not finished, and look at the test split once in each.
 
-    A run that fails keeps its cause in its folder, and the others go on. `each` is called with every run's summary.
+    A run that fails keeps its cause in its folder, and the others go on; a disk that is full stops them all. `each` is
+    called with every run's summary.
     Raises Stopped as soon as the watcher asks for it; what is finished stays.
     """
     plan = codec.read(Plan, folder / "plan.json")
@@ -74,7 +75,7 @@ def run_comparison(folder: Path, *, data: DataSet, watch: Watch, each: Callable[
             if codec.read(RunSummary, run / "summary.json").test_looks == 0:
                 evaluate_run(run, data=data, split="test")
         except UserError as error:
-            if not (run / "summary.json").exists():
+            if isinstance(error, StorageError) or not (run / "summary.json").exists():
                 raise
             watch.note(f"{recipe.model} (seed {recipe.seed}) failed: {error}")
         each(codec.read(RunSummary, run / "summary.json"))

@@ -19,7 +19,7 @@ from torch.optim import Optimizer
 from convatlas.arith.schedules import factor_at
 from convatlas.data.dataset import DataSet
 from convatlas.data.loading import batches_in_epoch, training_batches
-from convatlas.errors import UserError
+from convatlas.errors import StorageError, UserError
 from convatlas.layers.network import Network
 from convatlas.records import codec, storage
 from convatlas.records.run import Choices, EpochMetrics, ModelConfig, Recipe, RunSummary, read_metrics
@@ -327,7 +327,7 @@ def _outcome_kept(run: Run) -> Iterator[None]:
     storage.write_text(path, codec.to_text(run.summary))
     try:
         yield
-    except (Stopped, KeyboardInterrupt):
+    except (Stopped, KeyboardInterrupt, StorageError):
         run.summary = replace(run.summary, status="interrupted")
         raise
     except UserError as error:

@@ -88,7 +88,7 @@ def test_files_of_a_known_state_are_read_without_a_flag_and_named(tmp_path, monk
     monkeypatch.setitem(CATALOG, "cifar10", dataclasses.replace(entry, known=(*entry.known, known)))
     assert "made for a test" in load_data("cifar10", root=write(tmp_path)).description
     changed = contents["data_batch_3"] + b"!"
-    with pytest.raises(UserError, match=r"data_batch_3 in .* is not as published: its md5 is .*--no-verify"):
+    with pytest.raises(UserError, match=r"data_batch_3 in .* is not as published, a wrong checksum: its md5 is .*--no-verify"):
         load_data("cifar10", root=write(tmp_path, data_batch_3=changed))
     # Pickle ends at its stop mark, so the byte too many is seen by the checksum alone.
     assert "not verified" in load(tmp_path).description
