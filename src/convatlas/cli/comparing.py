@@ -1,4 +1,7 @@
-"""`convatlas compare` and `convatlas report`: many runs, one page."""
+"""`convatlas compare` and `convatlas report`: many runs, one page.
+
+`compare` is long because each option is a line, twice.
+"""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -143,7 +146,7 @@ def _run(folder: Path, plan: "Plan", data: "DataSet", *, as_json: bool) -> None:
 
     runs = len(plan.models) * len(plan.seeds)
     try:
-        with watching(runs, folder, f"convatlas compare --resume {folder}") as watch:
+        with watching(runs, folder, again_command(folder)) as watch:
             run_comparison(folder, data=data, watch=watch, each=lambda summary: watch.run_done(_outcome(summary)))
     finally:
         comparison = summarise(folder, data=data)
@@ -190,22 +193,27 @@ def report(
     folder: Annotated[Path, typer.Argument(help="A folder that `convatlas compare` has written.")], as_json: o.Json = False
 ) -> None:
     """Make report.html and results.csv anew from the files of a comparison."""
-    write_page(folder)
+    complete = write_page(folder)
+    if not complete:
+        say(f"this comparison is not complete; go on with: {again_command(folder)}")
     if as_json:
         tell_json({"report": str(folder / "report.html"), "table": str(folder / "results.csv")})
     else:
         tell(f"report: {folder / 'report.html'}")
 
 
-def write_page(folder: Path) -> None:
-    """Write report.html and results.csv from results.json and the run folders."""
+def again_command(folder: Path) -> str:
+    """What goes on with an unfinished comparison."""
+    return f"convatlas compare --resume {folder}"
+
+
+def write_page(folder: Path) -> bool:
+    """Write report.html and results.csv from results.json and the run folders; returns whether the comparison is complete."""
     from convatlas.report.html import comparison_page
     from convatlas.report.table import comparison_csv
 
     comparison = codec.read(Comparison, folder / "results.json")
     runs = [read_run(folder / name) for row in comparison.rows for name in row.runs]
-    again = f"convatlas compare --resume {folder}"
-    storage.write_text(folder / "report.html", comparison_page(comparison, runs, continue_with=again))
+    storage.write_text(folder / "report.html", comparison_page(comparison, runs, continue_with=again_command(folder)))
     storage.write_text(folder / "results.csv", comparison_csv(comparison, runs))
-    if not comparison.complete:
-        say(f"this comparison is not complete; go on with: {again}")
+    return comparison.complete

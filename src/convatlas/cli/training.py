@@ -1,4 +1,7 @@
-"""`convatlas train`, `eval` and `predict`: one run, made and used."""
+"""`convatlas train`, `eval` and `predict`: one run, made and used.
+
+`train` is long because each option is a line, twice.
+"""
 
 from pathlib import Path
 from typing import Annotated
