@@ -1,3 +1,6 @@
+import math
+import re
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import empty, nn
@@ -43,10 +46,10 @@ def test_formula_has_its_numbers_filled_in():
     assert size_formula(112, kernel=3, stride=2, padding=0, ceil_mode=True) == "ceil((112 - 3 + 2*0) / 2) + 1 = 56"
 
 
-@given(SIZES, WINDOWS)
-def test_formula_computes_what_it_says(size, window):
-    text, result = size_formula(size, **window).split(" = ")
-    inner = text.removeprefix("floor(").replace(") + 1", ") // 1 + 1")
-    top, bottom = inner.rsplit(" / ", 1)
-    stride = int(bottom.split(")")[0])
-    assert eval(top, {}) // stride + 1 == int(result)
+@given(SIZES, WINDOWS, st.booleans())
+def test_formula_computes_what_it_says(size, window, ceil_mode):
+    ceil_mode = ceil_mode and window["padding"] <= window["kernel"] // 2  # torch pools with no other
+    text = size_formula(size, **window, ceil_mode=ceil_mode)
+    rounding, top, stride, result = re.fullmatch(r"(floor|ceil)\(\((.*)\) / (\d+)\) \+ 1 = (-?\d+)", text).groups()
+    shown = getattr(math, rounding)(eval(top, {}) / int(stride)) + 1
+    assert shown == int(result) == pool_output_size(size, **window, ceil_mode=ceil_mode)
