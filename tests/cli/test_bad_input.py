@@ -47,6 +47,14 @@ SETTINGS = [  # refused before data is read
     (["train", "resnet.pocket", "--data", "cifar10", "--data-root", "there"], "there"),
     (["train", "vgg16", "--image-size", "8"], "stages.4.6"),
     (["train", "lenet5", "--data", "digits"], "floor("),
+    (["train", "resnet.pocket", "--lr", "1e30"], "at most 1e+06"),
+    (["train", "resnet.pocket", "--out", "x" * 300], "could not be written: File name too long"),
+    (["train", "resnet.pocket", "--out", "a\nb"], "cannot be printed"),
+    (["train", "--resume", "there", "--epochs", "3"], "epochs cannot be given"),
+    (["compare", "--resume", "there", "--out", "x"], "out cannot be given"),
+    (["compare", "--models", "resnet.pocket", "--device", "cuda"], "no CUDA device"),
+    (["train", "resnet.pocket", "--data-root", "there"], "is built in"),
+    (["data", "--download"], "no data set is named"),
     (["data", "cifr10"], "Did you mean cifar10"),
     (["data", "shapes", "--download"], "nothing to fetch"),
 ]
@@ -95,6 +103,10 @@ def spoil_html(root):
     (root / "bee" / "3.png").write_text("<html>not found</html>")
 
 
+def spoil_bytes(root):
+    os.rename(os.fsencode(root / "cow"), os.fsencode(root) + b"/cow\xff")
+
+
 def spoil_gone(root):
     for path in sorted(root.rglob("*"), reverse=True):
         path.unlink() if path.is_file() else path.rmdir()
@@ -110,6 +122,7 @@ def spoil_gone(root):
         (spoil_truncated, "3.png"),
         (spoil_html, "3.png"),
         (spoil_gone, "pictures"),
+        (spoil_bytes, "bytes or marks that are no text"),
     ],
 )
 def test_a_folder_that_cannot_be_trained_on(tmp_path, spoil, said):
@@ -183,28 +196,20 @@ def test_a_picture_that_is_none_is_named_among_those_that_are(tmp_path):
     assert str(good) in result.stdout
 
 
-def test_names_cannot_write_to_the_terminal(tmp_path):
-    root = picture_folder(tmp_path / "pictures", classes=("a\x1b[31mred", "b\u202etxt", "[bold]c"))
-    run = convatlas(
-        "train",
-        "lenet5",
-        "--data",
-        "folder",
-        "--data-root",
-        root,
-        "--epochs",
-        "1",
-        "--image-size",
-        "32",
-        "--out",
-        "run",
-        folder=tmp_path,
-    )
-    assert run.returncode == 0, run.stderr
+@pytest.mark.parametrize("name", ["a\x1b[31mred", "b\u202etxt", "new\nline"])
+def test_names_cannot_write_to_the_terminal(tmp_path, name):
+    root = picture_folder(tmp_path / "pictures", classes=(name, "[bold]c", "plain"))
+    result = convatlas("train", "lenet5", "--data", "folder", "--data-root", root, folder=tmp_path)
+    check(result, "marks that are no text", tmp_path, ["pictures"])
+    assert "\x1b" not in result.stderr
+    assert "\u202e" not in result.stderr
+
+
+def test_names_are_not_markup(tmp_path):
+    root = picture_folder(tmp_path / "pictures", classes=("[bold]c", "plain"))
+    words = ["--data", "folder", "--data-root", root, "--epochs", "1", "--image-size", "32", "--batch-size", "4", "--out", "run"]
+    assert convatlas("train", "lenet5", *words, folder=tmp_path).returncode == 0
     shown = convatlas("predict", "run", next((root / "[bold]c").iterdir()), folder=tmp_path)
-    assert shown.returncode == 0, shown.stderr
-    assert "\x1b" not in shown.stdout
-    assert "\u202e" not in shown.stdout
     assert "[bold]c" in shown.stdout
 
 

@@ -72,7 +72,16 @@ def test_any_terminal_will_do(tmp_path, columns, term):
 
 
 def test_a_reader_that_goes_away_is_no_error(tmp_path):
-    command = f"{sys.executable} -m convatlas list --all | head -1"
+    command = f"{sys.executable} -m convatlas list --all | head -1; exit ${{PIPESTATUS[0]}}"
     result = subprocess.run(["bash", "-c", command], env=environment(tmp_path), capture_output=True, text=True, timeout=60)
     assert result.returncode == 0
     assert "Traceback" not in result.stderr
+
+
+def test_an_output_that_is_full_is_one_line(tmp_path):
+    command = f"{sys.executable} -m convatlas list > /dev/full"
+    result = subprocess.run(["bash", "-c", command], env=environment(tmp_path), capture_output=True, text=True, timeout=60)
+    assert result.returncode == 2
+    assert result.stderr.splitlines() == [
+        "error: No space left on device: standard output. Check that it can be read or written."
+    ]

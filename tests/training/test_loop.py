@@ -1,11 +1,12 @@
 import json
+import os
 from dataclasses import replace
 
 import pytest
 import torch
 
 from convatlas.errors import UserError
-from convatlas.records import codec
+from convatlas.records import codec, storage
 from convatlas.records.run import Recipe, RunSummary, read_metrics, read_run
 from convatlas.training import loop
 from convatlas.training.apply import evaluate_run
@@ -32,7 +33,7 @@ def outcome(folder):
 def test_a_run_learns_and_leaves_its_files(tmp_path):
     data = small_data()
     summary = train(small_recipe(epochs=6, lr=0.01), tmp_path / "run", data=data)
-    expected = {"recipe.json", "metrics.jsonl", "summary.json", "model.safetensors", "config.json", "state.pt"}
+    expected = {"recipe.json", "metrics.jsonl", "summary.json", "model.safetensors", "config.json", "state.pt", ".lock"}
     assert {p.name for p in (tmp_path / "run").iterdir()} == expected
     assert summary.status == "finished"
     assert (summary.epochs_done, summary.images_seen) == (6, 6 * 96)
@@ -134,6 +135,23 @@ def test_a_finished_run_is_not_resumed(tmp_path):
         resume(tmp_path / "run", data=small_data())
 
 
+def test_a_run_in_use_is_refused_and_a_dead_holder_holds_nothing(tmp_path):
+    with pytest.raises(Stopped):
+        train(small_recipe(), tmp_path / "run", data=small_data(), watch=StopAfter(2))
+    with storage.held(tmp_path / "run"), pytest.raises(UserError, match=rf"in use by process {os.getpid()}"):
+        resume(tmp_path / "run", data=small_data())
+    assert resume(tmp_path / "run", data=small_data()).status == "finished"
+
+
+def test_metrics_that_are_no_text_are_named(tmp_path):
+    with pytest.raises(Stopped):
+        train(small_recipe(), tmp_path / "run", data=small_data(), watch=StopAfter(8))
+    path = tmp_path / "run" / "metrics.jsonl"
+    path.write_bytes(b"\xff" + path.read_bytes())
+    with pytest.raises(UserError, match=r"metrics\.jsonl is damaged"):
+        resume(tmp_path / "run", data=small_data())
+
+
 def test_other_data_is_refused(tmp_path):
     with pytest.raises(Stopped):
         train(small_recipe(), tmp_path / "run", data=small_data(), watch=StopAfter(2))
@@ -206,7 +224,8 @@ def test_looks_at_test_are_counted_and_dated(tmp_path):
 
 def test_images_too_small_name_the_layer_the_formula_and_the_least_size(tmp_path):
     with pytest.raises(
-        UserError, match=r"images of 8 pixels do not fit vgg16: .*stages\.4\.6 .*floor\(\(1 - 2.* Try --image-size 16"
+        UserError,
+        match=r"images of 8 pixels do not fit vgg16: .*stages\.4\.6 .*floor\(\(1 - 2.* It takes 16 or more: --image-size 16",
     ):
         train(small_recipe(model="vgg16"), tmp_path / "run", data=small_data(size=8))
     assert not (tmp_path / "run").exists()

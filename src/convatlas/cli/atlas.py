@@ -8,6 +8,7 @@ from rich.table import Table
 
 from convatlas.cli.console import ERR, OUT, count, tell, tell_json
 from convatlas.cli.options import DataRoot, Json
+from convatlas.errors import UserError
 from convatlas.models.papers import PAPERS, golden_rows
 from convatlas.records.model import GoldenRow, Paper, Published
 
@@ -56,7 +57,8 @@ def _figure(published: Published | None) -> str:
 
 def _footnotes() -> None:
     """How each figure was measured, and where it stands."""
-    tell("\nParameters and MACs are computed here, for one image of the size under `at`; LeNet-5 takes one channel, ten classes.")
+    tell("")
+    tell("Parameters and MACs are computed here, for one image of the size under `at`; LeNet-5 takes one channel, ten classes.")
     tell("Top-1 in percent. torchvision: one network, one centre crop of 224 pixels, ImageNet validation, IMAGENET1K_V1. Papers:")
     for paper in PAPERS.values():
         if paper.own_figure is not None:
@@ -94,6 +96,8 @@ def data(
     """The data sets: what they are, and where on this machine they are."""
     from convatlas.data.catalog import CATALOG
 
+    if name is None and download:
+        raise UserError("no data set is named", fix="Name one, such as `convatlas data cifar10 --download`.")
     if name is not None and (download or name not in CATALOG):
         _fetch(name, data_root)
     names = [name] if name is not None else list(CATALOG)
@@ -120,7 +124,6 @@ def _place(name: str, root: Path | None) -> str:
     """Where a data set is, in words or as a path."""
     from convatlas.data.catalog import CATALOG
     from convatlas.data.places import locate, present
-    from convatlas.errors import UserError
 
     kind = CATALOG[name].kind
     if kind != "files":
@@ -139,7 +142,7 @@ def _fetch(name: str, root: Path | None) -> None:
     from convatlas.data.catalog import CATALOG
     from convatlas.data.download import download_entry
     from convatlas.data.places import cache_folder
-    from convatlas.errors import UserError, unknown_name
+    from convatlas.errors import unknown_name
 
     if name not in CATALOG:
         raise unknown_name("data set", name, CATALOG, where="`convatlas data` lists them.")

@@ -3,6 +3,7 @@
 `compare` is long because each option is a line, twice.
 """
 
+import shlex
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -26,6 +27,7 @@ DEFAULT_EPOCHS = 4
 
 
 def compare(
+    context: typer.Context,
     models: Annotated[str | None, typer.Option("--models", help="Comma-separated (default: the eight pocket members).")] = None,
     data: o.Data = "shapes",
     data_root: o.DataRoot = None,
@@ -53,6 +55,7 @@ def compare(
 ) -> None:
     """Train several models under one recipe and an equal budget; write report.html, results.csv and results.json."""
     if resume is not None:
+        o.nothing_beside_resume(context)
         _go_on(resume, data_root, threads=threads, as_json=as_json)
         return
     o.check_new(out)
@@ -91,7 +94,7 @@ def _begin(
     threads: int | None,
     as_json: bool,
 ) -> None:
-    from convatlas.cli.working import load, tied_to, use_threads
+    from convatlas.cli.working import load, say_what_it_is, tied_to, use_threads
     from convatlas.models.registry import find_variant
     from convatlas.study.compare import Plan, begin, check_plan
     from convatlas.training.recipe import check_recipe
@@ -101,9 +104,10 @@ def _begin(
     check_recipe(recipe)
     use_threads(threads)
     data = load(chosen)
-    now = datetime.now(UTC).isoformat(timespec="seconds")
+    now = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
     plan = Plan(out.name, now, _command(recipe, names, seeds), names, seeds, tied_to(recipe, data))
     check_plan(plan, data)
+    say_what_it_is(data)
     begin(plan, out)
     _run(out, plan, data, as_json=as_json)
 
@@ -204,7 +208,7 @@ def report(
 
 def again_command(folder: Path) -> str:
     """What goes on with an unfinished comparison."""
-    return f"convatlas compare --resume {folder}"
+    return f"convatlas compare --resume {shlex.quote(str(folder))}"
 
 
 def write_page(folder: Path) -> bool:

@@ -8,8 +8,15 @@ from rich.console import Console
 
 from convatlas.records import codec
 
-OUT = Console(highlight=False)
-ERR = Console(stderr=True, highlight=False)
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave it to `main`, which ends quietly; rich would exit with 1."""
+        raise BrokenPipeError
+
+
+OUT = _Console(highlight=False)
+ERR = _Console(stderr=True, highlight=False)
 
 
 def say(text: str) -> None:
@@ -29,7 +36,7 @@ def tell_json(record: Any) -> None:
 
 def printable(text: str) -> str:
     """The text without terminal escapes or marks that turn the writing direction: file and class names may hold any."""
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 
 def count(value: int) -> str:
@@ -38,6 +45,11 @@ def count(value: int) -> str:
         if value >= size:
             return f"{value / size:.4g} {unit}"
     return str(value)
+
+
+def counted(number: int, what: str) -> str:
+    """A number of things: 1 epoch, 2 epochs."""
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
 
 
 def clock(seconds: float) -> str:

@@ -34,6 +34,7 @@ def main() -> None:
     """Run the command line and exit: 0 done, 2 something the user can mend, 130 stopped by Ctrl-C, 143 by SIGTERM."""
     try:
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+        sys.stdout.flush()
     except UserError as error:
         say(f"error: {error}")
         code = 2
@@ -47,12 +48,16 @@ def main() -> None:
         # The reader of our output has gone (`| head`): nothing is left to say, not even at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
+    except OSError as error:
+        say(f"error: {error.strerror or error}: {error.filename or 'standard output'}. Check that it can be read or written.")
+        code = 2
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(code or 0)
 
 
 def _one_line(error: Any) -> str:
     """What is wrong with an option or a command, and where the right ones stand."""
-    text = " ".join(error.format_message().split())
+    text = " ".join(error.format_message().split()).rstrip(".?")
     context = error.ctx
     command = context.command_path if context is not None else "convatlas"
-    return f"{text} See `{command} --help`."
+    return f"{text}. See `{command} --help`."

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from convatlas.errors import UserError
+from convatlas.records import storage
 from convatlas.records.run import Recipe
 
 Json = Annotated[bool, typer.Option("--json", help="The result as JSON on standard output.")]
@@ -92,9 +93,29 @@ def fresh_folder(what: str) -> Path:
     return next(path for path in tries if not path.exists())
 
 
+def nothing_beside_resume(context: typer.Context) -> None:
+    """Refuse settings beside --resume: the run goes on with its own recipe, and nothing is skipped silently."""
+    allowed = {"resume", "data_root", "threads", "as_json"}
+    given = [name for name in context.params if _on_the_command_line(context, name) and name not in allowed]
+    if given:
+        names = ", ".join(given)
+        raise UserError(f"--resume goes on with the recipe it began with, so {names} cannot be given", fix="Leave it out.")
+
+
+def _on_the_command_line(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
 def check_new(out: Path | None) -> None:
-    """Refuse an output folder that exists, before anything is loaded or computed."""
-    if out is not None and out.exists():
+    """Refuse an output folder that exists, or could not, before anything is loaded or computed."""
+    if out is None:
+        return
+    if not str(out).isprintable():
+        raise UserError(f"the folder's name {str(out)!r} has characters that cannot be printed", fix="Name another with --out.")
+    with storage.explained(out):
+        exists = out.exists()
+    if exists:
         raise UserError(f"{out} exists already, and nothing is ever overwritten", fix="Name another folder with --out.")
 
 

@@ -3,13 +3,14 @@
 `train` is long because each option is a line, twice.
 """
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from convatlas.cli import options as o
-from convatlas.cli.console import clock, count, say, tell, tell_json
+from convatlas.cli.console import clock, count, counted, say, tell, tell_json
 from convatlas.errors import UserError
 from convatlas.records import codec
 from convatlas.records.run import Evaluation, ModelConfig, Prediction, Recipe, RunSummary
@@ -18,6 +19,7 @@ SHOWN_CLASSES = 20
 
 
 def train(
+    context: typer.Context,
     model: Annotated[str | None, typer.Argument(help="A model of `convatlas list --all`, such as resnet.pocket.")] = None,
     data: o.Data = "shapes",
     data_root: o.DataRoot = None,
@@ -49,6 +51,7 @@ def train(
 ) -> None:
     """Train one model: one recipe in, one run folder out."""
     if resume is not None:
+        o.nothing_beside_resume(context)
         _resume(resume, data_root, threads=threads, as_json=as_json)
         return
     if model is None:
@@ -82,17 +85,23 @@ def train(
 
 
 def _train(recipe: Recipe, chosen: o.DataOptions, out: Path, *, threads: int | None, as_json: bool) -> None:
-    from convatlas.cli.working import load, tied_to, use_threads, watching
+    from convatlas.cli.working import load, say_what_it_is, tied_to, use_threads, watching
     from convatlas.models.registry import find_variant
     from convatlas.training.loop import train as train_run
+    from convatlas.training.precision import choose
+    from convatlas.training.prepare import examine
     from convatlas.training.recipe import check_recipe
 
     find_variant(recipe.model)
     check_recipe(recipe)
     use_threads(threads)
     data = load(chosen)
-    with watching(1, out, f"convatlas train --resume {out}") as watch:
-        summary = train_run(tied_to(recipe, data), out, data=data, watch=watch)
+    recipe = tied_to(recipe, data)
+    network, _ = examine(recipe, data)
+    choose(recipe, network)
+    say_what_it_is(data)
+    with watching(1, out, f"convatlas train --resume {shlex.quote(str(out))}") as watch:
+        summary = train_run(recipe, out, data=data, watch=watch)
     _tell_run(summary, out, as_json=as_json)
 
 
@@ -102,7 +111,7 @@ def _resume(folder: Path, root: Path | None, *, threads: int | None, as_json: bo
 
     use_threads(threads)
     data = load_for(codec.read(Recipe, folder / "recipe.json"), root)
-    with watching(1, folder, f"convatlas train --resume {folder}") as watch:
+    with watching(1, folder, f"convatlas train --resume {shlex.quote(str(folder))}") as watch:
         summary = resume(folder, data=data, watch=watch)
     _tell_run(summary, folder, as_json=as_json)
 
@@ -113,13 +122,14 @@ def _tell_run(summary: RunSummary, folder: Path, *, as_json: bool) -> None:
         return
     val = "-" if summary.val_accuracy is None else f"{summary.val_accuracy:.2%}"
     tell(
-        f"{summary.model}: {val} on {summary.n_val:,} validation images after {summary.epochs_done} epochs, "
+        f"{summary.model}: {val} on {counted(summary.n_val, 'validation image')} after {counted(summary.epochs_done, 'epoch')}, "
         f"{clock(summary.train_seconds)} of training at {summary.images_per_second:,.0f} images/s "
         f"({count(summary.params)} parameters, {count(summary.macs)} MACs at {summary.image_size} pixels, seed {summary.seed})"
     )
     for name in summary.skipped_images:
         say(f"left out, unreadable: {name}")
-    tell(f"run folder: {folder}\nnext: convatlas eval {folder} --split test")
+    tell(f"run folder: {folder}")
+    tell(f"next: convatlas eval {shlex.quote(str(folder))} --split test")
 
 
 def evaluate(
@@ -176,7 +186,8 @@ def predict(
             _tell_prediction(prediction)
     unread = [p for p in predictions if p.error is not None]
     if unread:
-        raise UserError(f"{len(unread)} of {len(predictions)} pictures could not be read: {unread[0].error}", fix="")
+        what = f"{len(unread)} of {len(predictions)} pictures could not be read: {unread[0].error}"
+        raise UserError(what, fix="Check the path and the file.")
 
 
 def _tell_prediction(prediction: Prediction) -> None:

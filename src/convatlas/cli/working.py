@@ -13,6 +13,7 @@ import typer
 from convatlas.cli.console import say
 from convatlas.cli.options import DataOptions
 from convatlas.cli.progress import LiveWatch, PlainWatch, loading_bar, make_watch
+from convatlas.data.catalog import CATALOG
 from convatlas.data.dataset import DataSet
 from convatlas.data.loading import load_data
 from convatlas.data.places import recall
@@ -23,6 +24,8 @@ from convatlas.training.loop import Stopped
 
 def load(chosen: DataOptions) -> DataSet:
     """The data that the options name, with a progress bar for what takes long."""
+    if chosen.root is not None and chosen.name in CATALOG and CATALOG[chosen.name].kind == "built in":
+        raise UserError(f"{chosen.name} is built in and lies nowhere", fix="Leave --data-root out.")
     with loading_bar() as progress:
         return load_data(
             chosen.name,
@@ -33,6 +36,17 @@ def load(chosen: DataOptions) -> DataSet:
             verify=chosen.verify,
             progress=progress,
         )
+
+
+def say_what_it_is(data: DataSet) -> None:
+    """The data in a line, with what its reader found odd, and the classes that a split lacks."""
+    sizes = f"{len(data.train):,} training, {len(data.val):,} validation, {len(data.test):,} test images"
+    say(f"data: {data.description}; {sizes}")
+    for split, images in (("training", data.train), ("validation", data.val), ("test", data.test)):
+        lacking = [name for i, name in enumerate(data.classes) if not (images.labels == i).any()]
+        if lacking:
+            more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
+            say(f"note: no {split} image of {', '.join(lacking[:3])}{more}")
 
 
 def load_for(recipe: Recipe, root: Path | None) -> DataSet:

@@ -58,7 +58,7 @@ def read(kind: type[T], path: Path) -> T:
     except FileNotFoundError:
         raise UserError(f"{path} does not exist", fix="Check the path.") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read: {error}", fix="Check the path.") from None
+        raise UserError(f"{path} cannot be read: {error}", fix="It is damaged, or not the file meant.") from None
     return from_text(kind, text, where=str(path))
 
 

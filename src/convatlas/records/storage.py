@@ -1,12 +1,17 @@
 """Writing files so that a reader sees the old content or the new, never half of either. All that is kept goes through here."""
 
 import errno
+import importlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 
 from convatlas.errors import StorageError, UserError
+
+# Windows has no fcntl.
+fcntl: ModuleType | None = importlib.import_module("fcntl") if os.name == "posix" else None
 
 
 def new_folder(path: Path) -> Path:
@@ -54,6 +59,31 @@ def append_line(path: Path, line: str) -> None:
         file.write(line.encode("utf-8"))
         file.flush()
         os.fsync(file.fileno())
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Hold `folder` alone while the block runs; whoever comes second is refused with the first one's process number.
+
+    The kernel drops the lock with its holder, however that dies, so none is ever left behind. Without `fcntl` (Windows)
+    nothing is held.
+    """
+    if fcntl is None:
+        yield
+        return
+    with explained(folder):
+        lock = (folder / ".lock").open("a+")
+    with lock as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read().strip() or "unknown"
+            raise UserError(f"{folder} is in use by process {holder}", fix="Wait for it to end, or stop it.") from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from convatlas.study.statistics import accuracy_interval
 from convatlas.training.apply import evaluate_run
 from convatlas.training.environment import environment
 from convatlas.training.loop import resume, train
+from convatlas.training.precision import choose
 from convatlas.training.prepare import examine
 from convatlas.training.watch import Watch
 
@@ -48,7 +49,8 @@ def check_plan(plan: Plan, data: DataSet) -> None:
         if twice:
             raise UserError(f"{', '.join(sorted(twice))} stands twice in --{what}", fix="Name each once.")
     for recipe in plan.recipes():
-        examine(recipe, data)
+        network, _ = examine(recipe, data)
+        choose(recipe, network)
 
 
 def begin(plan: Plan, folder: Path) -> None:
@@ -65,20 +67,26 @@ def run_comparison(folder: Path, *, data: DataSet, watch: Watch, each: Callable[
     Raises Stopped as soon as the watcher asks for it; what is finished stays.
     """
     plan = codec.read(Plan, folder / "plan.json")
-    for recipe in plan.recipes():
-        run = folder / run_name(recipe)
-        try:
-            if not (run / "recipe.json").exists():
-                train(recipe, run, data=data, watch=watch)
-            elif codec.read(RunSummary, run / "summary.json").status in ("running", "interrupted"):
-                resume(run, data=data, watch=watch)
-            if codec.read(RunSummary, run / "summary.json").test_looks == 0:
-                evaluate_run(run, data=data, split="test")
-        except UserError as error:
-            if isinstance(error, StorageError) or not (run / "summary.json").exists():
-                raise
-            watch.note(f"{recipe.model} (seed {recipe.seed}) failed: {error}")
-        each(codec.read(RunSummary, run / "summary.json"))
+    with storage.held(folder):
+        for recipe in plan.recipes():
+            each(_run_one(folder / run_name(recipe), recipe, data=data, watch=watch))
+
+
+def _run_one(run: Path, recipe: Recipe, *, data: DataSet, watch: Watch) -> RunSummary:
+    """Make the run in the folder `run` if it is not finished, and look at its test split if nobody has yet."""
+    try:
+        summary = run / "summary.json"
+        if not (run / "recipe.json").exists():
+            train(recipe, run, data=data, watch=watch)
+        elif not summary.exists() or codec.read(RunSummary, summary).status in ("running", "interrupted"):
+            resume(run, data=data, watch=watch)
+        if codec.read(RunSummary, summary).test_looks == 0:
+            evaluate_run(run, data=data, split="test")
+    except UserError as error:
+        if isinstance(error, StorageError) or not (run / "summary.json").exists():
+            raise
+        watch.note(f"{recipe.model} (seed {recipe.seed}) failed: {error}")
+    return codec.read(RunSummary, run / "summary.json")
 
 
 def run_name(recipe: Recipe) -> str:
@@ -104,7 +112,7 @@ def summarise(folder: Path, *, data: DataSet) -> Comparison:
         date=plan.date,
         command=plan.command,
         complete=all(len(row.accuracies) == len(plan.seeds) for row in rows),
-        budget=f"{recipe.epochs} epochs each" if recipe.epochs is not None else f"{recipe.minutes:g} minutes of training each",
+        budget=_budget(recipe),
         data=data.name,
         data_description=data.description,
         n_train=len(data.train),
@@ -117,6 +125,13 @@ def summarise(folder: Path, *, data: DataSet) -> Comparison:
         rows=rows,
         environment=environment(),
     )
+
+
+def _budget(recipe: Recipe) -> str:
+    """The budget of each run in words."""
+    if recipe.epochs is None:
+        return f"{recipe.minutes:g} minutes of training each"
+    return f"{recipe.epochs} epoch{'' if recipe.epochs == 1 else 's'} each"
 
 
 def _row(model: str, plan: Plan, runs: dict[str, RunRecord]) -> ComparisonRow:

@@ -54,7 +54,7 @@ def _predict(model: nn.Module, config: ModelConfig, path: Path, *, top: int) -> 
     try:
         picture = read_picture(path, size=config.image_size, channels=config.in_chans)
     except UserError as error:
-        return Prediction(str(path), (), (), str(error))
+        return Prediction(str(path), (), (), error.what)
     alone = ImageSet(picture[None], torch.zeros(1, dtype=torch.int64))
     probabilities = predict_logits(model, alone, mean=config.mean, std=config.std).softmax(1)[0]
     best = probabilities.topk(top)

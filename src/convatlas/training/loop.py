@@ -132,7 +132,7 @@ def _go(
 ) -> RunSummary:
     """Train from the beginning or from `state` to the end of the budget; leave the caller's random state as it was."""
     devices = [torch.cuda.current_device()] if summary.choices.device == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
+    with storage.held(folder), torch.random.fork_rng(devices=devices):
         torch.manual_seed(recipe.seed)
         run = _assemble(recipe, folder, data, summary, watch)
         if state is not None:

@@ -48,7 +48,8 @@ def check_fits(name: str, data: DataSet) -> None:
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if _misfit(name, data, middle) is None else (middle, high)
-    raise UserError(f"images of {data.image_size} pixels do not fit {name}: {misfit.what}", fix=f"Try --image-size {high}.")
+    what = f"images of {data.image_size} pixels do not fit {name}: {misfit.what}"
+    raise UserError(what, fix=f"It takes {high} or more: --image-size {high}.")
 
 
 def _misfit(name: str, data: DataSet, size: int) -> UserError | None:

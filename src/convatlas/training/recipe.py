@@ -48,6 +48,7 @@ def check_recipe(recipe: Recipe) -> None:
     for setting, (low, high, wanted) in RANGES.items():
         value = getattr(recipe, setting)
         if value is not None and not (math.isfinite(value) and low <= value <= high):
-            raise UserError(f"{setting} is {value}", fix=f"Give {wanted}.")
+            limit = f", at most {high:g}" if value > high else ""
+            raise UserError(f"{setting} is {value}", fix=f"Give {wanted}{limit}.")
     if (recipe.epochs is None) == (recipe.minutes is None):
         raise UserError("the budget is not clear", fix="Give either --epochs or --minutes, not both.")

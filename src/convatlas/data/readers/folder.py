@@ -66,6 +66,9 @@ def _by_class(folder: Path) -> dict[str, list[Path]]:
     found: dict[str, list[Path]] = {}
     for class_folder in class_folders:
         name = unicodedata.normalize("NFC", class_folder.name)
+        if not name.isprintable():
+            where = f"the class folder {printable(class_folder)} has a name with bytes or marks that are no text"
+            raise UserError(where, fix="Rename it.")
         twin = next((other for other in found if other.casefold() == name.casefold()), None)
         if twin is not None:
             where = f"{printable(folder)} has two folders for one class, {printable(twin)!r} and {printable(class_folder.name)!r}"
