@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from convatlas.records import storage
+
 from .makers import convatlas, environment, picture_folder
 
 SMALL = ["--models", "lenet.pocket,alexnet.pocket", "--epochs", "1"]
@@ -194,6 +196,16 @@ def test_a_stopped_comparison_keeps_what_is_finished_and_goes_on(tmp_path):
     said = json.loads(again.stdout)
     assert said["complete"]
     assert said["rows"][0]["accuracy"] == partial["rows"][0]["accuracy"]
+
+
+def test_a_comparison_in_use_is_refused_and_left_alone(compared):
+    folder, _ = compared
+    before = (folder / "c" / "results.json").stat().st_mtime_ns
+    with storage.held(folder / "c"):
+        result = convatlas("compare", "--resume", "c", folder=folder)
+    assert result.returncode == 2
+    assert f"c is in use by process {os.getpid()}" in result.stderr
+    assert (folder / "c" / "results.json").stat().st_mtime_ns == before
 
 
 def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path):

@@ -149,13 +149,14 @@ def _run(folder: Path, plan: "Plan", data: "DataSet", *, as_json: bool) -> None:
     from convatlas.study.compare import run_comparison, summarise
 
     runs = len(plan.models) * len(plan.seeds)
-    try:
-        with watching(runs, folder, again_command(folder)) as watch:
-            run_comparison(folder, data=data, watch=watch, each=lambda summary: watch.run_done(_outcome(summary)))
-    finally:
-        comparison = summarise(folder, data=data)
-        storage.write_text(folder / "results.json", codec.to_text(comparison))
-        write_page(folder)
+    with storage.held(folder):
+        try:
+            with watching(runs, folder, again_command(folder)) as watch:
+                run_comparison(folder, data=data, watch=watch, each=lambda summary: watch.run_done(_outcome(summary)))
+        finally:
+            comparison = summarise(folder, data=data)
+            storage.write_text(folder / "results.json", codec.to_text(comparison))
+            write_page(folder)
     if as_json:
         tell_json({"folder": str(folder), **codec.to_plain(comparison)})
     else:

@@ -67,9 +67,8 @@ def run_comparison(folder: Path, *, data: DataSet, watch: Watch, each: Callable[
     Raises Stopped as soon as the watcher asks for it; what is finished stays.
     """
     plan = codec.read(Plan, folder / "plan.json")
-    with storage.held(folder):
-        for recipe in plan.recipes():
-            each(_run_one(folder / run_name(recipe), recipe, data=data, watch=watch))
+    for recipe in plan.recipes():
+        each(_run_one(folder / run_name(recipe), recipe, data=data, watch=watch))
 
 
 def _run_one(run: Path, recipe: Recipe, *, data: DataSet, watch: Watch) -> RunSummary:
