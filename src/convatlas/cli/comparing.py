@@ -6,7 +6,7 @@
 import shlex
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -24,6 +24,23 @@ if TYPE_CHECKING:
     from convatlas.study.compare import Plan
 
 DEFAULT_EPOCHS = 4
+UNSAID: dict[str, Any] = dict.fromkeys(("epochs", "minutes", "lr", "weight_decay", "flip", "crop"))
+"""Options that a comparison leaves to their defaults unless they are given."""
+SAID = (
+    "epochs",
+    "minutes",
+    "batch_size",
+    "lr",
+    "weight_decay",
+    "schedule",
+    "label_smoothing",
+    "crop",
+    "validation",
+    "image_size",
+    "precision",
+    "device",
+)
+"""Settings that the command in the report names where they are not the default."""
 
 
 def compare(
@@ -114,21 +131,18 @@ def _begin(
 
 def _command(recipe: Recipe, names: tuple[str, ...], seeds: tuple[int, ...]) -> str:
     """What to type for the same comparison: every setting that is not the default. The data's place is the reader's own."""
-    default = Recipe(model="", data="", data_fingerprint="")
+    plain = o.make_recipe("", o.DataOptions(recipe.data, None, None, 0.1, True, False), **UNSAID, optimizer=recipe.optimizer)
     words = ["convatlas compare", f"--models {','.join(names)}", f"--data {recipe.data}"]
     words.append(f"--seeds {','.join(map(str, seeds))}{',' if len(seeds) == 1 else ''}")
-    for setting in ("epochs", "minutes", "batch_size", "optimizer", "lr", "weight_decay", "schedule", "label_smoothing"):
+    words += [f"--optimizer {recipe.optimizer}"] if recipe.optimizer != "adamw" else []
+    for setting in SAID:
         value = getattr(recipe, setting)
-        if value is not None and value != getattr(default, setting):
-            words.append(
-                f"--{setting.replace('_', '-')} {value:g}"
-                if isinstance(value, float)
-                else f"--{setting.replace('_', '-')} {value}"
-            )
-    for setting in ("crop", "validation", "image_size", "precision", "device"):
-        value = getattr(recipe, setting)
-        if value is not None and value != getattr(default, setting):
+        if value != getattr(plain, setting):
             words.append(f"--{setting.replace('_', '-')} {value}")
+    if recipe.flip != plain.flip:
+        words.append("--flip" if recipe.flip else "--no-flip")
+    if recipe.skip_unreadable:
+        words.append("--skip-unreadable")
     if recipe.data in ("folder", "csv"):
         words.append("--data-root ...")
     return " ".join(words)
