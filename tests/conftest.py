@@ -12,6 +12,8 @@ def one_thread():
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):
-    """The user's cache is neither read nor written."""
+    """The user's caches are neither read nor written: ours, torch's, and the Hugging Face hub's, which is fixed on import."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.delenv("CONVATLAS_DATA", raising=False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache" / "huggingface" / "hub"))
+    for name in ("CONVATLAS_DATA", "TORCH_HOME", "HF_HUB_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)

@@ -27,6 +27,12 @@ BREAKS = {
         "from convatlas.models import registry\n",
         "neighbours do not import each other BROKEN",
     ),
+    "torch where weights are listed": ("models/published.py", "import torch\n", "does not reach torch BROKEN"),
+    "downloads know the layers": (
+        "download.py",
+        "from convatlas.layers import drop_path\n",
+        "neighbours do not import each other BROKEN",
+    ),
     "numpy in arith": ("arith/shapes.py", "import numpy\n", "arith is plain Python BROKEN"),
 }
 

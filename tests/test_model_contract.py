@@ -1,6 +1,7 @@
 """What every variant of the atlas must do. A new variant is tested by being in the registry."""
 
 import json
+import time
 from copy import deepcopy
 from pathlib import Path
 
@@ -105,6 +106,7 @@ def test_golden_numbers_are_the_networks(name):
     record = trace(on_meta(name, in_chans=row.in_chans), (row.in_chans, row.image_size, row.image_size))
     assert (record.params, record.auxiliary_params, record.macs) == (row.params, row.auxiliary_params, row.macs)
     assert record.stage_shapes == row.stage_shapes
+    assert (record.receptive_field, record.unfollowed) == (row.receptive_field, None)
     expected = (variant.family, variant.in_chans, variant.image_size, variant.num_classes)
     assert (row.family, row.in_chans, row.image_size, row.num_classes) == expected
 
@@ -213,8 +215,18 @@ def test_unknown_names_are_met_with_the_nearest():
         create_model("resnet180")
 
 
+@EVERY
+def test_built_on_the_meta_device_in_less_than_a_second(name):
+    on_meta("lenet5")  # torch imports what it needs for this device the first time
+    start = time.perf_counter()
+    on_meta(name)
+    assert time.perf_counter() - start < 1
+
+
 def test_list_models_takes_patterns():
-    assert list_models("resnet*") == ["resnet18", "resnet50", "resnet.pocket"]
+    assert list_models("resnet50*") == ["resnet50", "resnet50.paper"]
+    assert list_models("resnet*")[-1] == "resnet.pocket"
+    assert len(list_models()) >= 60
     assert len(list_models("*.pocket")) == 8
     assert list_models("none*") == []
 

@@ -12,11 +12,14 @@ __version__ = "0.1.0"
 _HOME = {
     "create_model": "convatlas.models.registry",
     "list_models": "convatlas.models.registry",
+    "preprocess": "convatlas.data.preprocessing",
+    "to_timm": "convatlas.models.pretrained",
+    "to_torchvision": "convatlas.models.pretrained",
     "trace": "convatlas.inspection.trace",
     "UserError": "convatlas.errors",
 }
 
-__all__ = ["UserError", "create_model", "list_models", "trace"]
+__all__ = ["UserError", "create_model", "list_models", "preprocess", "to_timm", "to_torchvision", "trace"]
 
 
 def __getattr__(name: str) -> Any:

@@ -23,6 +23,10 @@ QUICK = [  # refused from the words alone
     (["compare", "--seeds", "x"], "--seeds is 'x'"),
     (["compare", "--seeds", "0"], "--seeds is '0'"),
     (["compare", "--seeds", "-1"], "--seeds is '-1'"),
+    (["weights", "--download"], "no model is named"),
+    (["weights", "resnt50"], "no weights are published for 'resnt50'. Did you mean resnet50"),
+    (["weights", "resnet50", "--source", "timn"], "Did you mean timm?"),
+    (["weights", "--source", "timn"], "there is no source of weights called 'timn'. Did you mean timm?"),
     (["train", "resnet.pocket", "--out", "there"], "there exists already"),
     (["compare", "--out", "there"], "there exists already"),
 ]

@@ -14,9 +14,12 @@ LIGHT = [
     ["list"],
     ["list", "--all"],
     ["list", "--json"],
+    ["weights"],
+    ["weights", "resnet50", "--json"],
     ["train", "--help"],
     ["compare", "--help"],
     ["report", "--help"],
+    ["diff", "--help"],
 ]
 
 
@@ -66,7 +69,7 @@ def test_list_json(tmp_path):
 @pytest.mark.parametrize("columns", ["40", "80", "200"])
 @pytest.mark.parametrize("term", ["dumb", "xterm-256color"])
 def test_any_terminal_will_do(tmp_path, columns, term):
-    for words in (["--help"], ["list"], ["data"]):
+    for words in (["--help"], ["list"], ["data"], ["weights"]):
         result = convatlas(*words, folder=tmp_path, COLUMNS=columns, TERM=term, LANG="C", PYTHONIOENCODING="")
         assert result.returncode == 0, result.stderr
 

@@ -137,22 +137,15 @@ def _place(name: str, root: Path | None) -> str:
 
 
 def _fetch(name: str, root: Path | None) -> None:
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-
     from convatlas.data.catalog import CATALOG
     from convatlas.data.download import download_entry
     from convatlas.data.places import cache_folder
+    from convatlas.download import download_bar
     from convatlas.errors import unknown_name
 
     if name not in CATALOG:
         raise unknown_name("data set", name, CATALOG, where="`convatlas data` lists them.")
     if CATALOG[name].kind != "files":
         raise UserError(f"{name} has nothing to fetch", fix=f"It is {CATALOG[name].kind}.")
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=ERR) as bars:
-        task = bars.add_task("connecting", total=None)
-        download_entry(
-            name,
-            root or cache_folder() / name,
-            progress=lambda what, done, total: bars.update(task, description=what, completed=done, total=total),
-        )
+    with download_bar(ERR) as progress:
+        download_entry(name, root or cache_folder() / name, progress=progress)

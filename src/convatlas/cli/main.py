@@ -6,7 +6,7 @@ from typing import Any
 
 import typer
 
-from convatlas.cli import atlas, comparing, training
+from convatlas.cli import atlas, comparing, converting, differing, scaling, training, weights
 from convatlas.cli.console import say
 from convatlas.errors import UserError
 
@@ -27,7 +27,11 @@ app.command("eval")(training.evaluate)
 app.command("predict")(training.predict)
 app.command("report")(comparing.report)
 app.command("list")(atlas.list_models)
+app.command("diff")(differing.diff)
 app.command("data")(atlas.data)
+app.command("weights")(weights.weights)
+app.command("convert")(converting.convert)
+app.command("scale")(scaling.scale)
 
 
 def main() -> None:

@@ -12,36 +12,45 @@ from torch import Tensor, nn
 from convatlas.arith.cost import conv_macs, linear_macs
 from convatlas.arith.shapes import size_formula
 from convatlas.errors import UserError
+from convatlas.inspection.receptive import Follower, Sight
+from convatlas.inspection.settings import settings
 from convatlas.records.model import LayerRecord, TraceRecord
 
 
+@torch.inference_mode(False)  # within which torch would hide what composite operations consist of
 def trace(model: nn.Module, input_shape: tuple[int, int, int]) -> TraceRecord:
     """The layers of `model` in the order in which one image of `input_shape` (C, H, W) passes them, in evaluation mode.
 
     Runs on the meta device, on a copy: nothing is computed and the caller's model is not touched. Parameters and MACs are
     those of modules without children; parameters used outside such modules count in the totals only. MACs are those of
-    convolutions and linear layers. Raises UserError, with the formula, where the image is too small for a layer.
+    convolutions and linear layers. Receptive fields are followed through all operations, in modules or not; what comes after
+    one without a rule says so. Raises UserError, with the formula, where the image is too small for a layer.
     """
     copy = deepcopy(model).to("meta").eval()
+    image = torch.empty(1, *input_shape, device="meta")
+    follower = Follower(image)
     layers: list[LayerRecord] = []
-    stage_shapes: list[tuple[int, ...]] = []
+    stages: list[tuple[tuple[int, ...], Sight]] = []
     for stage in _submodule(copy, "stages").children():
-        stage.register_forward_hook(lambda module, args, output: stage_shapes.append(tuple(output.shape[1:])))
-    with _hooked(copy, layers), torch.no_grad():
-        copy(torch.empty(1, *input_shape, device="meta"))
+        stage.register_forward_hook(lambda _, args, output: stages.append((tuple(output.shape[1:]), follower.sight(output))))
+    with _hooked(copy, layers, follower), follower, torch.no_grad():
+        copy(image)
     auxiliary = _count(_submodule(model, "auxiliary").parameters())
+    last = stages[-1][1] if stages else follower.last_map()
     return TraceRecord(
         input_shape=input_shape,
         layers=tuple(layers),
-        stage_shapes=tuple(stage_shapes),
+        stage_shapes=tuple(shape for shape, _ in stages),
         params=_count(model.parameters()) - auxiliary,
         auxiliary_params=auxiliary,
         macs=sum(layer.macs for layer in layers),
+        receptive_field=last.receptive_field,
+        unfollowed=last.unfollowed,
     )
 
 
 @contextmanager
-def _hooked(model: nn.Module, layers: list[LayerRecord]) -> Iterator[None]:
+def _hooked(model: nn.Module, layers: list[LayerRecord], follower: Follower) -> Iterator[None]:
     """Record each leaf's passage into `layers`; while it lasts, a layer that its input is too small for says so."""
     handles = []
     entered: list[tuple[str, nn.Module, tuple[int, ...]]] = []
@@ -50,7 +59,7 @@ def _hooked(model: nn.Module, layers: list[LayerRecord]) -> Iterator[None]:
         return lambda module, args: entered.append((name, module, tuple(args[0].shape[1:])))
 
     def after(name: str) -> Callable[[nn.Module, tuple[Any, ...], Tensor], None]:
-        return lambda module, args, output: layers.append(_record(name, module, args[0], output))
+        return lambda module, args, output: layers.append(_record(name, module, args[0], output, follower.sight(output)))
 
     for name, module in model.named_modules():
         if next(module.children(), None) is None:
@@ -66,15 +75,19 @@ def _hooked(model: nn.Module, layers: list[LayerRecord]) -> Iterator[None]:
             handle.remove()
 
 
-def _record(name: str, module: nn.Module, x: Tensor, output: Tensor) -> LayerRecord:
+def _record(name: str, module: nn.Module, x: Tensor, output: Tensor, sight: Sight) -> LayerRecord:
     windowed = len(x.shape) == 4 and _window(module) is not None
     return LayerRecord(
         name=name,
         operation=type(module).__name__,
+        settings=settings(module),
         input_shape=tuple(x.shape[1:]),
         output_shape=tuple(output.shape[1:]),
         params=_count(module.parameters()),
         macs=_macs(module, x, output),
+        receptive_field=sight.receptive_field,
+        jump=sight.jump,
+        unfollowed=sight.unfollowed,
         formula=_formula(module, x.shape[-2]) if windowed else None,
     )
 

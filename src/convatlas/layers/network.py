@@ -1,10 +1,16 @@
 """The contract that every network of the atlas keeps: stem, stages, head."""
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
 
 from convatlas.errors import UserError
+from convatlas.records.loading import LoadReport
 
 SMALL_IMAGE = 64
 """Up to this many pixels a side, every family takes its small-image stem: the strides meant for 224 would leave a 1x1 map."""
@@ -49,11 +55,37 @@ class Network(nn.Module):
     stem: nn.Module
     stages: nn.Sequential
     head: nn.Module
+    recomputes = False
+    loaded: LoadReport | None = None
+    """Where the weights were loaded from and what was changed to fit; None for random ones."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (N, num_classes), or features for 0 classes."""
-        logits: Tensor = self.head(self.stages(self.stem(x)))
+        logits: Tensor = self.head(self.through_stages(self.stem(x)))
         return logits
+
+    def through_stages(self, x: Tensor) -> Tensor:
+        """The last stage's map from the stem's."""
+        out: Tensor = self.run(self.units(), x) if self.recomputes else self.stages(x)
+        return out
+
+    def units(self) -> Iterable[nn.Module]:
+        """The modules that the stages apply one after the other; with recomputation each is computed again as a whole."""
+        return self.stages
+
+    def run(self, units: Iterable[nn.Module], x: Tensor) -> Tensor:
+        """x through `units`, one after the other, with recomputation if that is switched on and gradients are wanted."""
+        for unit in units:
+            x = _recomputed(unit, x) if self.recomputes and torch.is_grad_enabled() else unit(x)
+        return x
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Save memory in training: keep only what enters each unit, and compute its inside again for the gradients.
+
+        Logits, gradients and BatchNorm's statistics stay as they were (Chen et al. 2016, "Training Deep Nets with Sublinear
+        Memory Cost", section 4.1); a step takes about one forward pass longer. Called as in timm.
+        """
+        self.recomputes = enable
 
     def training_logits(self, x: Tensor) -> tuple[tuple[float, Tensor], ...]:
         """Pairs of (weight in the loss, logits (N, num_classes)); the first is the network's own answer."""
@@ -62,6 +94,38 @@ class Network(nn.Module):
     def auxiliary_parameters(self) -> list[nn.Parameter]:
         """Parameters that only training uses."""
         return []
+
+
+def blocks_of(stages: nn.Sequential) -> Iterable[nn.Module]:
+    """The children of all stages in order, for families whose stages are sequences of blocks."""
+    return (block for stage in stages.children() for block in stage.children())
+
+
+def _recomputed(unit: nn.Module, x: Tensor) -> Tensor:
+    """`unit` of x, whose inside is computed a second time when gradients ask for it."""
+    contexts = lambda: (nullcontext(), _statistics_kept(unit))  # noqa: E731
+    out: Tensor = checkpoint(unit, x, use_reentrant=False, context_fn=contexts)
+    return out
+
+
+@contextmanager
+def _statistics_kept(unit: nn.Module) -> Iterator[None]:
+    """While it lasts, BatchNorm in training mode leaves its running statistics alone: the first pass has counted the batch.
+
+    By momentum 0: without statistics at all it would save fewer tensors than the first pass did, which torch refuses.
+    """
+    norms = [m for m in unit.modules() if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
+    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    counts = [None if count is None else count.clone() for _, count in before]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, (momentum, count), kept in zip(norms, before, counts, strict=True):
+            norm.momentum = momentum
+            if count is not None and kept is not None:
+                count.copy_(kept)
 
 
 def classifier(in_features: int, num_classes: int) -> nn.Module:

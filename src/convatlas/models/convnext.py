@@ -15,13 +15,14 @@ deep networks and hundreds of epochs, and within a few epochs leave a small one 
 """
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from convatlas.layers.drop_path import DropPath, drop_path_rates
-from convatlas.layers.network import Network, Request, classifier
+from convatlas.layers.network import Network, Request, blocks_of, classifier
 
 NORM_EPS = 1e-6
 EXPANSION = 4
@@ -66,14 +67,17 @@ class ConvNeXtConfig:
 
     depths: tuple[int, ...]
     widths: tuple[int, ...]
-    layer_scale: float
     drop_path: float
-    deviation: float | None
+    layer_scale: float = 1e-6
+    deviation: float | None = 0.02
 
 
 VARIANTS = {
-    "convnext_tiny": ConvNeXtConfig((3, 3, 9, 3), (96, 192, 384, 768), layer_scale=1e-6, drop_path=0.1, deviation=0.02),
-    "convnext.pocket": ConvNeXtConfig((2, 2, 2, 1), (32, 48, 64, 96), layer_scale=1.0, drop_path=0.0, deviation=None),
+    "convnext_tiny": ConvNeXtConfig((3, 3, 9, 3), (96, 192, 384, 768), drop_path=0.1),
+    "convnext_small": ConvNeXtConfig((3, 3, 27, 3), (96, 192, 384, 768), drop_path=0.4),
+    "convnext_base": ConvNeXtConfig((3, 3, 27, 3), (128, 256, 512, 1024), drop_path=0.5),
+    "convnext_large": ConvNeXtConfig((3, 3, 27, 3), (192, 384, 768, 1536), drop_path=0.5),
+    "convnext.pocket": ConvNeXtConfig((2, 2, 2, 1), (32, 48, 64, 96), drop_path=0.0, layer_scale=1.0, deviation=None),
 }
 
 
@@ -107,6 +111,10 @@ class ConvNeXt(Network):
             )
         )
         _initialise(self, config.deviation)
+
+    def units(self) -> Iterable[nn.Module]:
+        """The blocks and downsampling layers."""
+        return blocks_of(self.stages)
 
 
 def _downsample(in_channels: int, out_channels: int) -> nn.Sequential:

@@ -7,6 +7,7 @@ Paper: Huang, Liu, van der Maaten & Weinberger, "Densely Connected Convolutional
     transition    norm, 1x1 to half the channels, 2x2 average pooling     section 3, "Compression" (theta = 0.5)
     stem          7x7 stride 2 to 2k, norm, ReLU, 3x3 pooling stride 2    table 1
     head          norm, ReLU, global average pooling, linear              table 1
+    CIFAR-10      three blocks of 16 layers, k = 12                       section 3, table 2 (densenet_bc_100_12)
 
 Departure, as in the weights people load: a ReLU follows the norm of each transition.
 Small images (up to 64 pixels): the stem is one 3x3 convolution of stride 1 to 2k channels (section 3, "Implementation
@@ -15,12 +16,13 @@ The pocket member has most of its layers on small maps, where they cost least.
 """
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from convatlas.layers.network import Network, Request, classifier, initialise_he
+from convatlas.layers.network import Network, Request, blocks_of, classifier, initialise_he
 
 BOTTLENECK = 4
 """The 1x1 convolution gives 4k maps (section 3, "Bottleneck layers")."""
@@ -68,6 +70,10 @@ class DenseNetConfig:
 
 VARIANTS = {
     "densenet121": DenseNetConfig(growth_rate=32, depths=(6, 12, 24, 16)),
+    "densenet161": DenseNetConfig(growth_rate=48, depths=(6, 12, 36, 24)),
+    "densenet169": DenseNetConfig(growth_rate=32, depths=(6, 12, 32, 32)),
+    "densenet201": DenseNetConfig(growth_rate=32, depths=(6, 12, 48, 32)),
+    "densenet_bc_100_12": DenseNetConfig(growth_rate=12, depths=(16, 16, 16)),
     "densenet.pocket": DenseNetConfig(growth_rate=16, depths=(2, 3, 6, 6)),
 }
 
@@ -103,6 +109,10 @@ class DenseNet(Network):
             )
         )
         initialise_he(self)
+
+    def units(self) -> Iterable[nn.Module]:
+        """The dense layers and transitions."""
+        return blocks_of(self.stages)
 
 
 def _stem(in_chans: int, width: int, *, small: bool) -> nn.Sequential:

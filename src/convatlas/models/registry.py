@@ -1,13 +1,16 @@
 """Every variant of the atlas by name, and how to build one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
+from typing import TypeVar
 
+from convatlas.arith.scaling import PUBLISHED
 from convatlas.errors import UserError, unknown_name
 from convatlas.layers.network import Network, Request
 from convatlas.models import alexnet, convnext, densenet, efficientnet, googlenet, lenet, resnet, vgg
+from convatlas.models.pretrained import Choice, load_pretrained
 
 MAX_CLASSES = 1_000_000
 MAX_CHANNELS = 1_024
@@ -24,32 +27,48 @@ class Variant:
     in_chans: int = 3
 
 
-def _pocket(family: str, build: Callable[[Request], Network]) -> Variant:
-    return Variant(family, build, image_size=32, num_classes=10)
+CIFAR = (32, 10)
+IMAGENET = (224, 1000)
+PUBLISHED_FOR: dict[str, tuple[int, int]] = {
+    "resnet20": CIFAR,
+    "resnet32": CIFAR,
+    "resnet44": CIFAR,
+    "resnet56": CIFAR,
+    "resnet110": CIFAR,
+    "densenet_bc_100_12": CIFAR,
+    **{f"efficientnet_b{phi}": (scale.resolution, 1000) for phi, scale in PUBLISHED.items()},
+    "efficientnet_v2_s": (384, 1000),
+    "efficientnet_v2_m": (480, 1000),
+    "efficientnet_v2_l": (480, 1000),
+}
+"""Pixels a side and classes of variants that were not published for ImageNet at 224 pixels; pocket members are for CIFAR-10."""
+
+
+Config = TypeVar("Config")
+
+
+def _family(family: str, network: Callable[[Config, Request], Network], variants: Mapping[str, Config]) -> dict[str, Variant]:
+    """The variants of a family file by name."""
+    found = {}
+    for name, config in variants.items():
+        image_size, num_classes = PUBLISHED_FOR.get(name, CIFAR if name.endswith(".pocket") else IMAGENET)
+        found[name] = Variant(family, partial(network, config), image_size, num_classes)
+    return found
 
 
 MODELS: dict[str, Variant] = {
     "lenet5": Variant("lenet", lenet.LeNet5, image_size=32, num_classes=10, in_chans=1),
-    "alexnet": Variant("alexnet", partial(alexnet.AlexNet, alexnet.VARIANTS["alexnet"])),
-    "vgg11": Variant("vgg", partial(vgg.VGG, vgg.VARIANTS["vgg11"])),
-    "vgg16": Variant("vgg", partial(vgg.VGG, vgg.VARIANTS["vgg16"])),
-    "googlenet": Variant("googlenet", partial(googlenet.GoogLeNet, googlenet.VARIANTS["googlenet"])),
-    "resnet18": Variant("resnet", partial(resnet.ResNet, resnet.VARIANTS["resnet18"])),
-    "resnet50": Variant("resnet", partial(resnet.ResNet, resnet.VARIANTS["resnet50"])),
-    "densenet121": Variant("densenet", partial(densenet.DenseNet, densenet.VARIANTS["densenet121"])),
-    "efficientnet_b0": Variant("efficientnet", partial(efficientnet.EfficientNet, efficientnet.VARIANTS["efficientnet_b0"])),
-    "convnext_tiny": Variant("convnext", partial(convnext.ConvNeXt, convnext.VARIANTS["convnext_tiny"])),
-    "lenet.pocket": _pocket("lenet", lenet.LeNet5),
-    "alexnet.pocket": _pocket("alexnet", partial(alexnet.AlexNet, alexnet.VARIANTS["alexnet.pocket"])),
-    "vgg.pocket": _pocket("vgg", partial(vgg.VGG, vgg.VARIANTS["vgg.pocket"])),
-    "googlenet.pocket": _pocket("googlenet", partial(googlenet.GoogLeNet, googlenet.VARIANTS["googlenet.pocket"])),
-    "resnet.pocket": _pocket("resnet", partial(resnet.ResNet, resnet.VARIANTS["resnet.pocket"])),
-    "densenet.pocket": _pocket("densenet", partial(densenet.DenseNet, densenet.VARIANTS["densenet.pocket"])),
-    "efficientnet.pocket": _pocket(
-        "efficientnet", partial(efficientnet.EfficientNet, efficientnet.VARIANTS["efficientnet.pocket"])
-    ),
-    "convnext.pocket": _pocket("convnext", partial(convnext.ConvNeXt, convnext.VARIANTS["convnext.pocket"])),
+    "lenet5.paper": Variant("lenet", lenet.LeNet5Paper, image_size=32, num_classes=10, in_chans=1),
+    "lenet.pocket": Variant("lenet", lenet.LeNet5, image_size=32, num_classes=10),
+    **_family("alexnet", alexnet.AlexNet, alexnet.VARIANTS),
+    **_family("vgg", vgg.VGG, vgg.VARIANTS),
+    **_family("googlenet", googlenet.GoogLeNet, googlenet.VARIANTS),
+    **_family("resnet", resnet.ResNet, resnet.VARIANTS),
+    **_family("densenet", densenet.DenseNet, densenet.VARIANTS),
+    **_family("efficientnet", efficientnet.EfficientNet, efficientnet.VARIANTS),
+    **_family("convnext", convnext.ConvNeXt, convnext.VARIANTS),
 }
+"""Oldest family first; in a family as its file has them."""
 
 
 def list_models(pattern: str = "*") -> list[str]:
@@ -67,16 +86,20 @@ def find_variant(name: str) -> Variant:
 def create_model(
     name: str,
     *,
+    pretrained: Choice = False,
     num_classes: int | None = None,
     in_chans: int = 3,
     image_size: int | None = None,
     drop_rate: float | None = None,
     drop_path_rate: float | None = None,
 ) -> Network:
-    """A freshly initialised network, called as in timm: `create_model("resnet18", num_classes=10)`.
+    """A network, called as in timm: `create_model("resnet18", num_classes=10)`.
 
     `num_classes` and `image_size` (pixels a side) None mean what the variant was published for; `num_classes` 0 gives
-    features; with `image_size` up to 64 the small-image stem is built. Rates lie in [0, 1). Raises UserError.
+    features; with `image_size` up to 64 the small-image stem is built. Rates lie in [0, 1).
+    `pretrained` loads weights instead of random ones: True (the default ones), "torchvision", "timm" or another source,
+    "source:tag", "hf-hub:owner/name", or the path of a file. Loading is strict: only another number of classes or channels
+    may differ; `network.loaded` reports it, with the preprocessing that the weights want. Raises UserError.
     """
     variant = find_variant(name)
     classes = variant.num_classes if num_classes is None else num_classes
@@ -87,7 +110,10 @@ def create_model(
     for option, rate in (("drop_rate", drop_rate), ("drop_path_rate", drop_path_rate)):
         if rate is not None and not 0.0 <= rate < 1.0:
             raise UserError(f"{option} is {rate}", fix="Give a number from 0 up to, but not including, 1.")
-    return variant.build(Request(classes, in_chans, size, drop_rate, drop_path_rate))
+    network = variant.build(Request(classes, in_chans, size, drop_rate, drop_path_rate))
+    if pretrained is not False:
+        network.loaded = load_pretrained(network, name, pretrained, classes_chosen=num_classes is not None)
+    return network
 
 
 def _check_range(option: str, value: int, *, low: int, high: int) -> None:

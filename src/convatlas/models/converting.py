@@ -1,0 +1,155 @@
+"""Files of weights from one library's names to another's, with the network known and every tensor accounted for."""
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from convatlas.errors import UserError, unknown_name
+from convatlas.layers.network import SMALL_IMAGE, Network
+from convatlas.models.checkpoints import read_checkpoint
+from convatlas.models.keymaps import counterpart
+from convatlas.models.loading import Match, match, refuse_misfits
+from convatlas.models.pretrained import file_classes, in_layout
+from convatlas.models.registry import create_model, find_variant
+from convatlas.records import codec, storage
+from convatlas.records.loading import Conversion
+from convatlas.records.run import ModelConfig
+
+LAYOUTS = ("convatlas", "torchvision", "timm")
+SUFFIXES = (".safetensors", ".pth", ".pt")
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A file of weights, and what is known of its network: the variant, and the image size if a run tells it."""
+
+    file: Path
+    model: str
+    image_size: int | None
+
+
+def convert(source: Path, *, to: str, out: Path, model: str | None = None, overwrite: bool = False) -> Conversion:
+    """Write the weights in `source` (a file in any known layout, or a finished run's folder) to `out` in the layout `to`.
+
+    `model` names the variant; a run knows its own. Raises UserError, and then writes nothing: for tensors that do not fit, for
+    variants that the other library does not have, and where `out` exists unless `overwrite`.
+    """
+    if to not in LAYOUTS:
+        raise unknown_name("layout", to, LAYOUTS, where=f"There is {', '.join(LAYOUTS)}.")
+    if out.suffix not in SUFFIXES:
+        raise UserError(f"{out} ends in {out.suffix or 'nothing'}", fix=f"End it in {' or '.join(SUFFIXES)}.")
+    if out.exists() and not overwrite:
+        raise UserError(f"{out} exists", fix="Choose another name, or add --force.")
+    known = _describe(source, model)
+    if to != "convatlas" and counterpart(known.model, to) is None:
+        raise UserError(f"{to} has no network that computes what {known.model} does", fix="Keep it as it is: --to convatlas.")
+    found, network = _fit(known)
+    if to != "convatlas":
+        _check_stem(known.model, network, to)
+    tensors = {key: found.tensors.get(key, torch.tensor(0)) for key in network.state_dict()}
+    _write(in_layout(tensors, to), out)
+    classes, channels = _numbers(network)
+    how = _how_to_load(
+        known.model, to, out, classes=classes, channels=channels, auxiliary=len(network.auxiliary_parameters()) > 0
+    )
+    return Conversion(known.model, str(source), found.layout.name, to, str(out), len(tensors), classes, channels, how)
+
+
+def _describe(source: Path, model: str | None) -> _Source:
+    folder = source if source.is_dir() else source.parent
+    file = source / "model.safetensors" if source.is_dir() else source
+    config = folder / "config.json"
+    if file.name == "model.safetensors" and (folder / "recipe.json").is_file() and config.is_file():
+        own = codec.read(ModelConfig, config)
+        if model not in (None, own.model):
+            raise UserError(f"{source} is a run of {own.model}, not of {model}", fix="Leave --model out.")
+        return _Source(file, own.model, own.image_size)
+    if source.is_dir():
+        raise UserError(f"{source} is no finished run", fix="Give a run's folder or a file of weights.")
+    if model is None:
+        raise UserError(f"{source} does not say which network it is for", fix="Name it, such as --model resnet50.")
+    find_variant(model)
+    return _Source(source, model, None)
+
+
+def _fit(known: _Source) -> tuple[Match, Network]:
+    """The file's tensors under our names, and a network on the meta device into which they fit. Raises UserError."""
+    file = read_checkpoint(known.file)
+    variant = find_variant(known.model)
+    with torch.device("meta"):
+        base = create_model(known.model, in_chans=variant.in_chans, image_size=known.image_size)
+        classes, channels = file_classes(file, base.state_dict())
+        sizes = [known.image_size] if known.image_size is not None else [variant.image_size, SMALL_IMAGE // 2]
+        fits = []
+        for size in sizes:
+            network = create_model(known.model, num_classes=classes or 0, in_chans=channels or variant.in_chans, image_size=size)
+            _drop_absent_auxiliary(network, file)
+            fits.append((match(file, network.state_dict()), network))
+    found, network = min(fits, key=lambda fit: len(fit[0].misshapen) + len(fit[0].missing))
+    refuse_misfits(
+        str(known.file),
+        known.model,
+        missing=[key for key in found.missing if not key.endswith("num_batches_tracked")],
+        unexpected=list(found.unexpected),
+        misshapen=found.misshapen,
+    )
+    return found, network
+
+
+def _drop_absent_auxiliary(network: Network, file: dict[str, Tensor]) -> None:
+    """Leave out GoogLeNet's auxiliary heads if the file has none."""
+    auxiliary = dict(network.named_children()).get("auxiliary")
+    if isinstance(auxiliary, torch.nn.ModuleList) and not any(key.startswith(("aux1.", "auxiliary.")) for key in file):
+        network.add_module("auxiliary", torch.nn.ModuleList())
+
+
+def _check_stem(name: str, network: Network, library: str) -> None:
+    """Refuse networks for small images: other libraries build the stem for large ones, into which these weights do not fit."""
+    with torch.device("meta"):
+        theirs = create_model(name).stem.state_dict()
+    ours = network.stem.state_dict()
+    same = ours.keys() == theirs.keys() and all(ours[key].shape[2:] == theirs[key].shape[2:] for key in ours)
+    if not same:
+        raise UserError(
+            f"this {name} has the stem for images of up to {SMALL_IMAGE} pixels, which {library} does not build",
+            fix="Keep it as it is: --to convatlas.",
+        )
+
+
+def _numbers(network: Network) -> tuple[int, int]:
+    """Classes and input channels."""
+    tensors = network.state_dict()
+    head = tensors.get("head.classifier.weight")
+    return (0 if head is None else head.shape[0]), next(iter(tensors.values())).shape[1]
+
+
+def _write(tensors: dict[str, Tensor], out: Path) -> None:
+    if out.suffix == ".safetensors":
+        # Reshaped tensors share memory with what they came from, which safetensors refuses to write twice.
+        content = safetensors.torch.save({key: tensor.contiguous().clone() for key, tensor in tensors.items()})
+    else:
+        buffer = io.BytesIO()
+        torch.save(tensors, buffer)
+        content = buffer.getvalue()
+    storage.write_bytes(out, content)
+
+
+def _how_to_load(name: str, to: str, out: Path, *, classes: int, channels: int, auxiliary: bool) -> tuple[str, ...]:
+    reading = f"safetensors.torch.load_file({str(out)!r})"
+    if out.suffix != ".safetensors":
+        reading = f"torch.load({str(out)!r}, weights_only=True)"
+    if to == "convatlas":
+        channel = f", in_chans={channels}" if channels != 3 else ""
+        return (f"convatlas.create_model({name!r}, pretrained={str(out)!r}, num_classes={classes}{channel})",)
+    options = f", num_classes={classes}"
+    if to == "timm" and channels != 3:
+        options += f", in_chans={channels}"
+    if name == "googlenet":
+        options += f", aux_logits={auxiliary}, init_weights=False"
+    expression = counterpart(name, to)
+    assert expression is not None
+    return (f"model = {expression.removesuffix(')')}{options})", f"model.load_state_dict({reading})")
