@@ -217,7 +217,6 @@ def test_unknown_names_are_met_with_the_nearest():
 
 @EVERY
 def test_built_on_the_meta_device_in_less_than_a_second(name):
-    on_meta("lenet5")  # torch imports what it needs for this device the first time
     start = time.perf_counter()
     on_meta(name)
     assert time.perf_counter() - start < 1

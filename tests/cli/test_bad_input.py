@@ -32,7 +32,7 @@ QUICK = [  # refused from the words alone
 ]
 SETTINGS = [  # refused before data is read
     (["train", "resnet180"], "no model called 'resnet180'. Did you mean resnet18"),
-    (["compare", "--models", "lenet5,vgg61"], "no model called 'vgg61'. Did you mean vgg16"),
+    (["compare", "--models", "lenet5,vgg61"], "no model called 'vgg61'. Did you mean vgg19 or vgg16"),
     (["train", "resnet.pocket", "--epochs", "-1"], "epochs is -1"),
     (["train", "resnet.pocket", "--minutes", "0"], "minutes is 0"),
     (["train", "resnet.pocket", "--epochs", "1", "--minutes", "1"], "either --epochs or --minutes"),

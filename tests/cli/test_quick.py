@@ -1,6 +1,7 @@
 """What must start fast does not import torch, and answers within half a second."""
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -88,3 +89,20 @@ def test_an_output_that_is_full_is_one_line(tmp_path):
     assert result.stderr.splitlines() == [
         "error: No space left on device: standard output. Check that it can be read or written."
     ]
+
+
+def test_list_takes_a_pattern(tmp_path):
+    out = convatlas("list", "vgg*", folder=tmp_path, COLUMNS="80").stdout
+    assert re.search(r"vgg16 +138,357,544 +15.47 G +224 +212 +3 +1000", out)
+    assert "resnet" not in out
+    effective = convatlas("list", "efficientnet_b0", folder=tmp_path).stdout
+    assert re.search(r"efficientnet_b0 +5,288,548 +385.8 M +224 +all", effective)
+    assert set(json.loads(convatlas("list", "*.paper", "--json", folder=tmp_path).stdout)) >= {"lenet5.paper", "resnet50.paper"}
+    none = convatlas("list", "resnet51", folder=tmp_path)
+    assert (none.returncode, none.stderr.count("\n")) == (2, 1)
+    assert "no model called 'resnet51'. Did you mean resnet56 or resnet50" in none.stderr
+
+
+def test_every_variant_fits_into_eighty_columns(tmp_path):
+    lines = convatlas("list", "--all", folder=tmp_path, COLUMNS="80").stdout.splitlines()
+    assert not any("…" in line for line in lines)

@@ -2,9 +2,9 @@
 
 How the pages are written so that this can be done: tables whose second column is `made of`, `fed`, or whose first is `member`
 or `layer` are rendered anew from the networks and compared line by line (`counted as`: see test_derivations.py); a `formula`
-block is evaluated on every row of the table after it; `python` blocks are run and `sh` blocks parsed; inline code with a digit
-must be one of `_check_code`'s kinds; what remains, prose and `text` blocks, may hold no other number than those that
-`_stray_numbers` can look up.
+block is evaluated on every row of the table after it; `python` blocks are run and `sh` blocks parsed; an `output` block is what
+the block before it prints when it is run; inline code with a digit must be one of `_check_code`'s kinds; what remains, prose and
+`text` blocks, may hold no other number than those that `_stray_numbers` can look up.
 The file is longer than 400 lines because the reading and the rules it serves are of no use to any other test.
 """
 
@@ -14,6 +14,7 @@ import inspect
 import math
 import re
 import shlex
+import sys
 import tomllib
 from functools import cache, partial
 from itertools import groupby, pairwise
@@ -28,20 +29,28 @@ from torch import nn
 import convatlas
 from convatlas import create_model
 from convatlas.arith.cost import conv_macs
+from convatlas.arith.receptive_field import Extent, through_window, union
+from convatlas.arith.scaling import ALPHA, BETA, GAMMA, PUBLISHED, cost_factor, scaled_depth, scaled_width
 from convatlas.arith.shapes import conv_output_size
-from convatlas.cli.main import app
+from convatlas.cli.console import OUT
+from convatlas.cli.main import app, main
 from convatlas.data.catalog import CATALOG
 from convatlas.errors import UserError
 from convatlas.inspection.trace import trace
+from convatlas.models.keymaps import counterpart
 from convatlas.models.papers import PAPERS, golden_rows
+from convatlas.models.pretrained import in_layout
+from convatlas.models.published import published
 from convatlas.models.registry import MODELS
+from convatlas.records.model import GoldenRow
 from convatlas.records.run import Recipe
 from convatlas.training.recipe import check_recipe
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 FAMILY_PAGES = sorted((DOCS / "families").glob("*.md"))
-PAGES = [*FAMILY_PAGES, DOCS / "formulas.md", DOCS / "adding-a-family.md"]
+PAGES = [*FAMILY_PAGES, DOCS / "formulas.md", DOCS / "weights.md", DOCS / "adding-a-family.md"]
+README = ROOT / "README.md"
 HEADINGS = [
     "What changed",
     "The block",
@@ -57,6 +66,7 @@ NUMBER = re.compile(r"-?[\d,.]+(?:e-?\d+)?")
 REFERENCE = r"\b(?:[Ss]ection|[Ff]igure|[Tt]able|[Ee]quation) (?:\d+(?:\.\d+)*(?:\([a-z]\))?|\(\d\)|[IVX]+(?:\.[A-Z])?)"
 
 on_each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+on_each_page_and_the_readme = pytest.mark.parametrize("page", [*PAGES, README], ids=lambda page: page.stem)
 on_each_family = pytest.mark.parametrize("family", PAPERS)
 
 
@@ -194,10 +204,15 @@ def image_row(name: str, built_for: int, fed: int) -> str:
 
 def members_table(family: str) -> list[str]:
     return [
-        row(f"`{name}`", g.in_chans, f"{g.image_size}x{g.image_size}", g.num_classes, f"{g.params:,}", f"{g.macs:,}")
+        row(f"`{name}`", g.in_chans, f"{g.image_size}x{g.image_size}", g.num_classes, f"{g.params:,}", f"{g.macs:,}", sees(g))
         for name, g in golden_rows().items()
         if g.family == family
     ]
+
+
+def sees(golden: GoldenRow) -> str:
+    """The side of what a unit of the last stage's map sees, in pixels."""
+    return "whole image" if golden.receptive_field is None else f"{golden.receptive_field:,}"
 
 
 @cache
@@ -207,10 +222,25 @@ def sizes(family: str) -> frozenset[str]:
     for name in (name for name, variant in MODELS.items() if variant.family == family):
         for size in {MODELS[name].image_size, 32}:
             model = on_meta(name, size)
-            maps = trace(model, (MODELS[name].in_chans, size, size)).layers
-            found |= {side_by_side(layer.output_shape[1:]) for layer in maps if len(layer.output_shape) == 3} | {f"{size}x{size}"}
+            found |= {
+                side_by_side(shape) for shape in _maps(model, torch.empty(1, MODELS[name].in_chans, size, size, device="meta"))
+            }
             found |= {_window(m).split("/")[0] for m in model.modules() if isinstance(m, (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d))}
     return frozenset(found)
+
+
+def _maps(model: nn.Module, image: torch.Tensor) -> set[tuple[int, ...]]:
+    """Height and width of the image and of every layer's map. A trace would do, but takes ten times as long."""
+    found = {tuple(image.shape[2:])}
+    handles = [
+        module.register_forward_hook(lambda _, args, output: found.add(tuple(output.shape[2:])) if output.dim() == 4 else None)
+        for module in model.modules()
+    ]
+    with torch.no_grad():
+        model(image)
+    for handle in handles:
+        handle.remove()
+    return found
 
 
 # What stands in the pages
@@ -228,7 +258,12 @@ def same(value: float, written: str, *, rounded: bool) -> bool:
 def _names() -> dict[str, object]:
     known = {name: getattr(math, name) for name in ("floor", "ceil", "sqrt", "tanh")}
     counts = {field: partial(_golden, field) for field in ("params", "macs", "auxiliary_params")}
-    return known | counts | {"part": lambda name, part: sum(p.numel() for p in on_meta(name).get_submodule(part).parameters())}
+    parts = {"part": lambda name, part: sum(p.numel() for p in on_meta(name).get_submodule(part).parameters())}
+    return known | counts | parts | {"field": partial(_golden, "receptive_field"), "part_macs": _part_macs}
+
+
+def _part_macs(name: str, part: str) -> int:
+    return sum(layer.macs for layer in traced(name).layers if f"{layer.name}.".startswith(f"{part}."))
 
 
 def _golden(field: str, name: str) -> int:
@@ -241,13 +276,21 @@ def _claim_holds(claim: str) -> bool:
     return same(eval(left, _names()), right, rounded=sign == "≈")
 
 
+def _command(line: str) -> tuple[dict[str, str], list[str]]:
+    """What a command line sets in the environment, and its words."""
+    words = shlex.split(line, comments=True)
+    settings = [word for word in words if re.match("[A-Z_]+=", word)]
+    return dict(word.split("=", 1) for word in settings), words[len(settings) :]
+
+
 def _command_parses(line: str) -> bool:
-    """Whether the command line knows every word, and the model, data and settings exist. Raises what is wrong."""
-    _, name, *words = shlex.split(line, comments=True)
+    """Whether the command line knows every word, and the models, data and settings exist. Raises what is wrong."""
+    _, (_, name, *words) = _command(line)
     group = typer.main.get_command(app)
     command = group.commands[name]
     given = command.make_context(name, words).params
-    models = [given["model"]] if given.get("model") else (given.get("models") or "").split(",")
+    models = [given.get("model"), *(given.get("models") or "").split(",")]
+    models += [given["first"], given["second"]] if name == "diff" else []
     assert all(model in MODELS for model in models if model), line
     if "batch_size" in given:
         assert given["data"] in CATALOG, line
@@ -259,23 +302,34 @@ def _command_parses(line: str) -> bool:
 
 
 def _check_code(code: str) -> bool:
-    """Whether inline code is true: a claim, settings of a command, a path, a layer or a model."""
+    """Whether inline code is true: a claim, settings of `train`, a command, a path, a layer, a model, or what it and its weights are called."""
     if re.search(r"\s(=|≈)\s", code) and re.search(r"\d", code):
         return _claim_holds(code)
     if code.startswith("--"):
         return _command_parses(f"convatlas train {code}")
+    if code.startswith("convatlas "):
+        words = code.split()
+        return words[1] in typer.main.get_command(app).commands if len(words) == 2 else _command_parses(code)
     if "/" in code and " " not in code and "<" not in code:
         return (ROOT / code).exists()
     if re.match(r"(stem|stages|head)\.", code):
         return any(code in dict(on_meta(name).named_modules()) for name in MODELS)
-    return code in MODELS or not re.search(r"\d", code)
+    return code in MODELS or not re.search(r"\d", code) or code in _names_elsewhere()
+
+
+@cache
+def _names_elsewhere() -> frozenset[str]:
+    """What published weights are called here, and what our networks are called in other libraries."""
+    built = [counterpart(name, library) for name in MODELS for library in ("torchvision", "timm")]
+    return frozenset({row.name for row in published()} | {found.split("'")[1] for found in built if found is not None})
 
 
 def _sources(page: Path) -> str:
     """What a page's references are looked up in: its family's file and paper, or for general pages all of them."""
     families = [page.stem] if page.stem in PAPERS else list(PAPERS)
     modules = [importlib.import_module(f"convatlas.models.{family}") for family in families]
-    modules += [importlib.import_module(f"convatlas.{name}") for name in ("arith.shapes", "arith.cost", "layers.conv_norm")]
+    modules += [importlib.import_module(f"convatlas.arith.{name}") for name in ("shapes", "cost", "receptive_field", "scaling")]
+    modules += [importlib.import_module("convatlas.layers.conv_norm")]
     texts = [inspect.getsource(module) for module in modules]
     texts += [f"{PAPERS[family].paper} {PAPERS[family].year} {PAPERS[family].innovation}" for family in families]
     texts += [] if page.stem in PAPERS else [(ROOT / "pyproject.toml").read_text(encoding="utf-8")]
@@ -291,16 +345,15 @@ def _flat(text: str) -> str:
 
 
 def _neighbours(page: Path) -> list[str]:
-    """The page's family and the one before it, which it is compared with; for general pages all families."""
+    """The page's family and, first, the one before it, which it is compared with; for general pages all families."""
     order = list(PAPERS)
     at = order.index(page.stem) if page.stem in PAPERS else None
-    return order if at is None else order[max(at - 1, 0) : at + 1]
+    return order[::-1] if at is None else order[max(at - 1, 0) : at + 1]
 
 
 def _stray_numbers(page: Path, text: str) -> list[str]:
     """Numbers in words that no test reads. Sizes such as 3x3, references and years are looked up; names may hold digits."""
     sources = _sources(page)
-    known_sizes = frozenset().union(*(sizes(family) for family in _neighbours(page)))
     text = re.sub(r"`[^`]*`|\]\([^)]*\)|^\s*\d+\. |^# .*$", " ", text, flags=re.M)
     text = _flat(text).replace(PAPERS[page.stem].paper if page.stem in PAPERS else "\0", " ")
     stray = []
@@ -310,7 +363,11 @@ def _stray_numbers(page: Path, text: str) -> list[str]:
         stray.extend(found[0] for found in re.finditer(pattern, text) if not holds(found[0]))
         text = re.sub(pattern, " ", text)
 
-    look_up(r'"?\b\d+x\d+\b"?', lambda size: size in known_sizes or (size[0] == '"' and size in sources))
+    # The page's own family first: sizes take seconds to collect.
+    look_up(
+        r'"?\b\d+x\d+\b"?',
+        lambda size: size in sources if size[0] == '"' else any(size in sizes(family) for family in _neighbours(page)[::-1]),
+    )
     look_up(r"arXiv:\d+\.\d+", lambda reference: reference in sources)
     look_up(REFERENCE, lambda found: re.search(re.escape(found) + r"(?!\.?\d)", sources, flags=re.I) is not None)
     look_up(r"\b(?:19|20)\d\d\b", lambda year: year in sources or int(year) in {PAPERS[f].year for f in _neighbours(page)})
@@ -341,6 +398,7 @@ def test_family_page_has_its_parts(family: str) -> None:
 def test_members_and_stages_are_those_of_the_networks(family: str) -> None:
     page = DOCS / f"families/{family}.md"
     (members,) = tables(page, "member", column=0)
+    assert cells(members.lines[0])[1:] == ["channels", "image", "classes", "parameters", "MACs", "receptive field"]
     assert members.lines[2:] == members_table(family)
     staged = tables(page, "made of", column=1)
     names = [model_in(cells(table.lines[0])[0]) for table in staged]
@@ -373,13 +431,52 @@ def test_departures_are_those_of_the_family_file(family: str) -> None:
     assert _flat(" ".join(line.removeprefix(">") for line in quote.lines)) == _flat(header[start.start() :])
 
 
-@on_each_page
-def test_python_blocks_run(page: Path) -> None:
-    blocks = of_kind(page, "python")
-    assert blocks
-    for block in blocks:
-        with torch.random.fork_rng(devices=[]):
-            exec(compile("\n".join(block.lines), f"{page.name}, python block", "exec"), {"__name__": page.stem})
+@on_each_page_and_the_readme
+def test_blocks_run_and_print_what_stands_below_them(page: Path, tmp_path, monkeypatch, capsys) -> None:
+    """Every `python` block, and every `sh` block that an `output` block follows, one after the other in one empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("convatlas.models.pretrained.obtain", stand_in)
+    monkeypatch.setattr(OUT, "size", (110, 40))
+    if page.stem == "weights":
+        importlib.import_module("tests.parity.reference_libraries")
+    blocks = [piece for piece in pieces(page) if piece.kind in ("python", "sh", "output")]
+    assert any(block.kind == "python" for block in blocks) and blocks[0].kind != "output"
+    for block, after in pairwise([*blocks, None]):
+        capsys.readouterr()
+        expected = after.lines if after is not None and after.kind == "output" else None
+        if block.kind == "python":
+            with torch.random.fork_rng(devices=[]):
+                exec(compile("\n".join(block.lines), f"{page.name}, python block", "exec"), {"__name__": page.stem})
+        elif block.kind == "sh" and expected is not None:
+            for line in block.lines:
+                _run(line)
+        if expected is not None:
+            printed = capsys.readouterr()
+            assert _prints(expected, printed.out + printed.err), "\n".join([*block.lines, printed.out, printed.err])
+
+
+def stand_in(weights, **_) -> Path:
+    """A file of random weights instead of the published ones: no test uses the network."""
+    path = Path(weights.file)
+    model = create_model(weights.model, in_chans=weights.in_chans)
+    torch.save(in_layout(model.state_dict(), weights.layout), path)
+    return path
+
+
+def _run(line: str) -> None:
+    """The command line, in this process."""
+    settings, words = _command(line)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit):
+        for name, value in settings.items():
+            patch.setenv(name, value)
+        patch.setattr(sys, "argv", words)
+        main()
+
+
+def _prints(expected: list[str], printed: str) -> bool:
+    """Whether this was printed, whatever the line breaks and spaces; `...` stands for anything."""
+    pattern = re.escape(_flat(" ".join(expected))).replace(r"\.\.\.", ".*")
+    return re.fullmatch(pattern, _flat(printed)) is not None
 
 
 @on_each_family
@@ -390,10 +487,12 @@ def test_page_builds_the_landmark_and_trains_the_pocket_member(family: str) -> N
     assert f"\nconvatlas train {paper.pocket}" in build
 
 
-@on_each_page
+@on_each_page_and_the_readme
 def test_commands_parse(page: Path) -> None:
     for block in of_kind(page, "sh"):
         for line in block.lines:
+            if page == README and _command(line)[1][0] != "convatlas":
+                continue  # make, pip
             assert _command_parses(line)
 
 
@@ -415,14 +514,14 @@ def test_no_number_stands_in_prose_that_no_test_reads(page: Path) -> None:
 
 @on_each_page
 def test_blocks_and_tables_are_of_a_kind_that_is_read(page: Path) -> None:
-    assert {piece.kind for piece in pieces(page)} <= {"prose", "table", "quote", "python", "sh", "text", "formula"}
+    assert {piece.kind for piece in pieces(page)} <= {"prose", "table", "quote", "python", "sh", "output", "text", "formula"}
     assert page.stem in PAPERS or not of_kind(page, "quote")
     headed = [cells(table.lines[0]) for table in of_kind(page, "table")]
     if page.stem in PAPERS:
         assert all(heading[0] == "member" or heading[1] in ("made of", "fed", "counted as") for heading in headed)
 
 
-@on_each_page
+@on_each_page_and_the_readme
 def test_links_resolve(page: Path) -> None:
     for target in re.findall(r"\]\(([^)]+)\)", prose(page)):
         if found := re.fullmatch(r"https://arxiv\.org/abs/(\d+\.\d+)", target):
@@ -454,8 +553,12 @@ def evaluate(lines: list[str], given: dict[str, float]) -> dict[str, float]:
     values: dict[str, float] = dict(given)
     for line in lines:
         name, _, expression = line.partition(" = ")
-        values[name] = eval(expression, {"floor": math.floor}, values)
+        values[name] = eval(expression, {"floor": math.floor, "ceil": math.ceil, "log": math.log, "max": max}, values)
     return values
+
+
+def value(cell: str) -> float:
+    return float(cell.replace(",", ""))
 
 
 def _numbers(heading: list[str], line: str) -> dict[str, str]:
@@ -468,10 +571,10 @@ def test_every_row_follows_from_its_formula() -> None:
         heading = cells(table.lines[0])
         results = [line.partition(" = ")[0] for line in lines]
         assert len(table.lines) > 2 and results[-1] in heading
-        assert set(heading) <= {*re.findall(r"[a-z_]+", " ".join(lines)), "layer", "stage", "block"}
+        assert set(heading) <= {*re.findall(r"[a-z_]+", " ".join(lines)), "layer", "stage", "block", "network"}
         for line in table.lines[2:]:
             written = _numbers(heading, line)
-            values = evaluate(lines, {k: float(v.replace(",", "")) for k, v in written.items() if k not in results})
+            values = evaluate(lines, {k: value(v) for k, v in written.items() if k not in results})
             wrong = {k: values[k] for k in results if k in written and not same(values[k], written[k], rounded="." in written[k])}
             assert not wrong, line
 
@@ -502,10 +605,35 @@ def test_formulas_are_those_of_the_code() -> None:
         assert found["macs"] == conv_macs(in_channels=12, out_channels=24, kernel_area=25, groups=groups, out_pixels=81)
 
 
+def test_branches_are_followed_as_in_the_code() -> None:
+    rows = [{name: value(cell) for name, cell in r.items()} for r in worked("seen")]
+    entering = Extent(rows[0]["before_start"], rows[0]["before_stop"], int(rows[0]["jump"]))
+    after = [through_window(entering, kernel=int(r["kernel"]), padding=int(r["padding"])) for r in rows]
+    assert [(r["start"], r["stop"]) for r in rows] == [(extent.start, extent.stop) for extent in after]
+    joined = union(after)
+    assert (joined.start, joined.stop) == (min(r["start"] for r in rows), max(r["stop"] for r in rows))
+    ends = [r.receptive_field for r in traced("googlenet.paper").layers if r.name.startswith("stages.0.inception0.")]
+    assert max(ends) == joined.receptive_field
+
+
+def test_scaling_is_that_of_the_code_and_of_the_published_networks() -> None:
+    for r in worked("cost"):
+        assert (value(r["alpha"]), value(r["beta"]), value(r["gamma"])) == (ALPHA, BETA, GAMMA)
+        assert same(cost_factor(value(r["phi"])), r["cost"], rounded=True)
+    for r in worked("scaled_width"):
+        assert scaled_width(int(r["width"]), value(r["factor"])) == int(r["scaled_width"])
+    for r in worked("scaled_depth"):
+        assert scaled_depth(int(r["depth"]), value(r["factor"])) == int(r["scaled_depth"])
+    (table,) = (table for _, table in formula_blocks() if cells(table.lines[0])[0] == "network")
+    rows = {line.split("`")[1]: _numbers(cells(table.lines[0]), line) for line in table.lines[2:]}
+    expected = {f"efficientnet_b{member}": (s.depth, s.width, s.resolution) for member, s in PUBLISHED.items()}
+    assert {name: tuple(value(r[k]) for k in ("depth", "width", "resolution")) for name, r in rows.items()} == expected
+
+
 def _named_layer(table: Piece, line: str):
     """The module, its record, and the row's numbers, for a row that names a network and a layer; else None."""
     named = re.findall("`([^`]+)`", line)
-    if not named:
+    if len(named) != 2:
         return None
     name, layer = named
     (record,) = (record for record in traced(name).layers if record.name == layer)
@@ -521,7 +649,10 @@ def test_layers_named_in_tables_are_those_of_the_networks() -> None:
     for lines, table in formula_blocks():
         for found in filter(None, (_named_layer(table, line) for line in table.lines[2:])):
             module, record, written = found
-            if "size" in written:
+            if "seen" in written:
+                window = [_first(getattr(module, name)) for name in ("kernel_size", "padding")]
+                expected, columns = [*window, record.receptive_field, record.jump], ["kernel", "padding", "seen", "jump"]
+            elif "size" in written:
                 window = [_first(getattr(module, name)) for name in ("kernel_size", "stride", "padding", "dilation")]
                 expected = [record.input_shape[1], *window, record.output_shape[1]]
                 columns = ["size", "kernel", "stride", "padding", "dilation", "output"]

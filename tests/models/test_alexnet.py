@@ -10,10 +10,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from convatlas.inspection.trace import trace
 from convatlas.layers.network import Request
-from convatlas.models.alexnet import VARIANTS, AlexNet, ResponseNorm
+from convatlas.models.alexnet import PIXEL_DEVIATION, VARIANTS, AlexNet, RawPixels, ResponseNorm
 
 TOWER = {
-    "stem.1": 48 * (11 * 11 * 3 + 1),
+    "stem.2": 48 * (11 * 11 * 3 + 1),
     "stages.0.0": 128 * (5 * 5 * 48 + 1),
     "stages.1.0": 192 * (3 * 3 * 256 + 1),
     "stages.1.2": 192 * (3 * 3 * 192 + 1),
@@ -69,13 +69,13 @@ def test_maps_are_those_of_figure_2():
 @pytest.mark.parametrize("image_size", [65, 224, 225, 226, 227, 228])
 def test_the_first_convolution_rounds_up(image_size):
     model = published(image_size=image_size)
-    first = model.stem[:2](torch.empty(1, 3, image_size, image_size, device="meta"))
+    first = model.stem[:3](torch.empty(1, 3, image_size, image_size, device="meta"))
     assert first.shape[-1] == math.ceil((image_size - 11) / 4) + 1
     assert model(torch.empty(1, 3, image_size, image_size, device="meta")).shape == (1, 1000)
 
 
 def test_windows_reach_over_the_right_and_lower_edge():
-    pad, conv = published().stem[:2]
+    _, pad, conv = published().stem[:3]
     x = torch.ones(1, 3, 8, 8)
     assert pad(x).shape == (1, 3, 11, 11)
     assert torch.equal(pad(x)[..., :8, :8], x)
@@ -140,10 +140,18 @@ def test_torchs_alpha_is_not_the_papers():
     assert local_response_norm(a, 5, alpha=1e-4, beta=0.75, k=2.0)[0, 2].item() == pytest.approx(100 / (2 + 1) ** 0.75)
 
 
+def test_images_enter_as_large_as_raw_pixels():
+    deviations = (0.229, 0.224, 0.225)
+    assert round(255 * sum(deviations) / 3) == PIXEL_DEVIATION == 58
+    first, x = build().stem[:2], torch.randn(1, 3, 8, 8)
+    assert torch.equal(first(x), first[1](58 * x))
+    assert not any(isinstance(module, RawPixels) for module in build("alexnet").modules())
+
+
 def test_normalisation_stands_between_relu_and_the_first_two_poolings():
     model = build()
     order = [type(module).__name__ for part in (model.stem, model.stages[0]) for module in part]
-    assert order == ["Conv2d", "ReLU", "ResponseNorm", "MaxPool2d"] * 2
+    assert order == ["RawPixels", *["Conv2d", "ReLU", "ResponseNorm", "MaxPool2d"] * 2]
     assert sum(isinstance(module, ResponseNorm) for module in model.modules()) == 2
     assert not any(isinstance(module, ResponseNorm) for module in build("alexnet").modules())
 

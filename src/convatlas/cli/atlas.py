@@ -1,5 +1,6 @@
 """`convatlas list` and `convatlas data`: what there is."""
 
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated
 
@@ -8,20 +9,28 @@ from rich.table import Table
 
 from convatlas.cli.console import ERR, OUT, count, tell, tell_json
 from convatlas.cli.options import DataRoot, Json
-from convatlas.errors import UserError
+from convatlas.errors import UserError, unknown_name
 from convatlas.models.papers import PAPERS, golden_rows
 from convatlas.records.model import GoldenRow, Paper, Published
 
 
 def list_models(
-    every: Annotated[bool, typer.Option("--all", help="Every variant, not only the landmarks.")] = False, as_json: Json = False
+    pattern: Annotated[str | None, typer.Argument(help="Only the variants that match, such as 'resnet*' or '*.paper'.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every variant, not only the landmarks.")] = False,
+    as_json: Json = False,
 ) -> None:
     """The table of landmark architectures, with costs computed here and accuracies as published."""
     rows = golden_rows()
+    chosen = {name: row for name, row in rows.items() if pattern is None or fnmatchcase(name, pattern)}
+    if not chosen:
+        raise unknown_name("model", str(pattern), rows, where="`convatlas list --all` shows them all.")
+    everything = every or pattern is not None
     if as_json:
-        tell_json(rows if every else [{"paper": paper, "numbers": rows[paper.landmark]} for paper in PAPERS.values()])
-    elif every:
-        OUT.print(_variants(rows))
+        tell_json(chosen if everything else [{"paper": paper, "numbers": rows[paper.landmark]} for paper in PAPERS.values()])
+    elif everything:
+        OUT.print(_variants(chosen))
+        tell("")
+        tell("field: receptive field of the last stage's map, in pixels; all: every unit sees the whole image.")
     else:
         OUT.print(_landmarks(rows))
         _footnotes()
@@ -76,14 +85,14 @@ def _what(paper: Paper) -> str:
 
 
 def _variants(rows: dict[str, GoldenRow]) -> Table:
-    table = Table(title="All variants", title_justify="left", box=None, pad_edge=False)
-    for heading in ("model", "family"):
-        table.add_column(heading, no_wrap=True)
-    for heading in ("params", "MACs", "at", "channels", "classes"):
+    table = Table(title="Variants", title_justify="left", box=None, pad_edge=False)
+    table.add_column("model", no_wrap=True)
+    for heading in ("params", "MACs", "at", "field", "channels", "classes"):
         table.add_column(heading, justify="right", no_wrap=True)
     for name, row in rows.items():
-        size = f"{row.image_size}x{row.image_size}"
-        table.add_row(name, row.family, f"{row.params:,}", count(row.macs), size, str(row.in_chans), str(row.num_classes))
+        field = "all" if row.receptive_field is None else str(row.receptive_field)
+        sizes = (str(row.image_size), field, str(row.in_chans), str(row.num_classes))
+        table.add_row(name, f"{row.params:,}", count(row.macs), *sizes)
     return table
 
 
@@ -141,7 +150,6 @@ def _fetch(name: str, root: Path | None) -> None:
     from convatlas.data.download import download_entry
     from convatlas.data.places import cache_folder
     from convatlas.download import download_bar
-    from convatlas.errors import unknown_name
 
     if name not in CATALOG:
         raise unknown_name("data set", name, CATALOG, where="`convatlas data` lists them.")

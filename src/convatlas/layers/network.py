@@ -138,8 +138,10 @@ def initialise_he(network: nn.Module) -> None:
 
     Convolutions: fan-out with the gain of ReLU (He et al. 2015, "Delving Deep into Rectifiers", section 2.2). Linear layers
     take gain 1 (LeCun et al. 1998, "Efficient BackProp", section 4.6): the root of 2 was no better in short trainings of
-    VGG (docs/LOG.md).
+    VGG (docs/LOG.md). On the meta device, where there are shapes and no values, nothing is done.
     """
+    if next(network.parameters()).is_meta:
+        return  # torch would import for seconds in order to draw nothing
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

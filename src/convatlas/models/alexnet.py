@@ -7,6 +7,7 @@ convolutional neural networks", arXiv:1404.5997, whose weights people load.
     stem     11x11 stride 4, ReLU, overlapping max pooling (section 3.4: 3x3 stride 2)
     stages   5x5 and pooling; three 3x3 and pooling
     head     dropout, 4096, dropout, 4096, classes (section 4.2)
+    input    pixels less their mean, not divided by anything     section 2 (alexnet.paper)
     towers   convolutions two, four and five in two groups       section 3.5 (alexnet.paper)
     norm     local response normalisation before poolings 1, 2   section 3.3 (alexnet.paper)
 
@@ -19,7 +20,10 @@ that table 2 gives for one network):
 - With a stride of 4 and no padding, 224 pixels do not give figure 2's 55x55. The code rounds up: the last windows reach three
   pixels over the right and the lower edge, where zeros are put here.
 - Each tower normalises over its own maps.
-Where the two contradict each other, it follows the paper: alpha is 1e-4 times the sum (the code divides by the five maps
+The paper's network sees raw pixels less their mean, and its initial deviation of 0.01 and its alpha count on their size. Here
+images come divided by their deviation, so the stem multiplies by 58, which is 255 times the mean of 0.229, 0.224 and 0.225, the
+deviations of ImageNet's colours. Without that training hardly begins (docs/LOG.md).
+Where paper and code contradict each other, it follows the paper: alpha is 1e-4 times the sum (the code divides by the five maps
 summed, as torch does, which therefore gets five times the alpha); every normalisation comes after ReLU (the code's first
 before it) and is the only one (the code's second has a spatial one after it); the deviation is 0.01 in every layer (0.03 in
 the code's last three convolutions).
@@ -42,6 +46,18 @@ from convatlas.layers.network import Network, Request, classifier, initialise_he
 HEAD_GRID = 6
 FIRST_BIASES = (0, 1, 0, 1, 1, 1, 1, 0)
 """Of the five convolutions and three linear layers of the paper (section 5)."""
+
+
+PIXEL_DEVIATION = 58.0
+"""Of raw pixels, 0 to 255, over ImageNet."""
+
+
+class RawPixels(nn.Module):
+    """Normalised images made as large as raw pixels: (N, C, H, W) -> the same. Section 2."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x times the deviation of pixels."""
+        return PIXEL_DEVIATION * x
 
 
 class ResponseNorm(nn.Module):
@@ -67,6 +83,8 @@ def initialise_as_published(network: nn.Module) -> None:
     layers = (module for module in network.modules() if isinstance(module, (nn.Conv2d, nn.Linear)))
     for layer, bias in zip(layers, FIRST_BIASES, strict=False):  # without classes the last linear layer is missing
         assert layer.bias is not None
+        if layer.weight.is_meta:
+            return  # no values to draw, and torch would import for seconds in order to draw none
         nn.init.normal_(layer.weight, std=0.01)
         nn.init.constant_(layer.bias, bias)
 
@@ -75,14 +93,15 @@ def initialise_as_published(network: nn.Module) -> None:
 class AlexNetConfig:
     """`widths` are the channels of the five convolutions, `hidden` the units of the two hidden linear layers.
 
-    `border` are the pixels of zeros before and after each row and column of large images, `towers` the groups of the second,
-    fourth and fifth convolution, `norm` makes what stands before the first two poolings, `hidden_layer` is a hidden layer's
-    order.
+    `entry` makes what stands before the first convolution, `norm` what stands before the first two poolings. `border` are the
+    pixels of zeros before and after each row and column of large images, `towers` the groups of the second, fourth and fifth
+    convolution, `hidden_layer` is a hidden layer's order.
     """
 
     widths: tuple[int, int, int, int, int]
     hidden: int
     dropout: float
+    entry: Callable[[], tuple[nn.Module, ...]] = tuple
     border: tuple[int, int] = (2, 2)
     towers: int = 1
     norm: Callable[[], tuple[nn.Module, ...]] = tuple
@@ -96,6 +115,7 @@ VARIANTS = {
         (96, 256, 384, 384, 256),
         hidden=4096,
         dropout=0.5,
+        entry=lambda: (RawPixels(),),
         border=(0, 3),
         towers=2,
         norm=lambda: (ResponseNorm(2),),
@@ -113,7 +133,13 @@ class AlexNet(Network):
         super().__init__()
         request.no_drop_path("AlexNet")
         w1, w2, w3, w4, w5 = config.widths
-        self.stem = nn.Sequential(*_first(config, request), nn.ReLU(inplace=True), *config.norm(), nn.MaxPool2d(3, stride=2))
+        self.stem = nn.Sequential(
+            *config.entry(),
+            *_first(config, request),
+            nn.ReLU(inplace=True),
+            *config.norm(),
+            nn.MaxPool2d(3, stride=2),
+        )
         self.stages = nn.Sequential(
             nn.Sequential(
                 *_conv(w1, w2, kernel=5, groups=config.towers),

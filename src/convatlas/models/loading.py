@@ -193,6 +193,9 @@ def _check_values(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor],
     for key, tensor in tensors.items():
         if tensor.is_floating_point() != expected[key].is_floating_point():
             raise UserError(f"{where}: {key} has numbers of type {tensor.dtype}", fix="Give a file of floating-point weights.")
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        # The sum is quick to take, and not finite if any value is not.
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor.sum(dtype=torch.float64))):
             bad = int((~torch.isfinite(tensor)).sum())
-            raise UserError(f"{where}: {key} has {bad} values that are NaN or infinite", fix="Its training failed; give another.")
+            if bad:
+                fix = "Its training failed; give another file."
+                raise UserError(f"{where}: {key} has {bad} values that are NaN or infinite", fix=fix)
