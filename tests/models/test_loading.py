@@ -173,6 +173,12 @@ def test_another_architecture_is_told_by_its_tensors(tmp_path):
     assert "have another shape (stem.0.conv.weight is 16x3x3x3, not 64x3x3x3" in text
 
 
+def test_another_architecture_with_other_classes_is_not_taken_for_other_classes(tmp_path):
+    path, _ = saved("resnet20", tmp_path)
+    with pytest.raises(UserError, match="does not hold the weights of resnet18"):
+        create_model("resnet18", pretrained=path)
+
+
 def test_extra_and_missing_keys_are_named(tmp_path):
     path, model = saved("resnet.pocket", tmp_path)
     tensors = {**model.state_dict(), "teacher.weight": torch.zeros(1)}

@@ -14,11 +14,12 @@ LONGEST = 16_384
 """Pixels of the longer side after resizing, beyond which a picture is refused: a line of pixels would grow without bound."""
 
 
-def preprocess(path: Path, how: Preprocessing) -> Tensor:
+def preprocess(path: Path | str, how: Preprocessing) -> Tensor:
     """The picture in `path` as the input of a network: float32 (C, crop, crop), for C = 3 or 1 means and deviations.
 
     Scaled, cut and rounded as torchvision and timm do it, in their order. Raises UserError that names the file.
     """
+    path = Path(path)
     pixels = read_picture(path, size=None, channels=len(how.mean))
     height, width = pixels.shape[1:]
     image = Image.fromarray(pixels.permute(1, 2, 0).squeeze(2).numpy())

@@ -127,7 +127,8 @@ def _fresh_heads(
     found: Match, misshapen: Mapping[str, object], *, classes_chosen: bool, where: str, name: str
 ) -> tuple[str, ...]:
     """Our tensors that stay random: classifiers for another number of classes, auxiliary heads that the file lacks."""
-    heads = [key for key in found.misshapen if key in misshapen and _HEAD.match(key) and _rows_differ(found.misshapen[key])]
+    parts = {key.rpartition(".")[0] for key in misshapen if _HEAD.match(key)}
+    heads = [key for key in misshapen if key.rpartition(".")[0] in parts & _for_other_classes(found)]
     if heads and not classes_chosen:
         _, theirs, ours = found.misshapen[heads[0]]
         raise UserError(
@@ -139,10 +140,14 @@ def _fresh_heads(
     return (*heads, *(() if has_some else auxiliary))
 
 
-def _rows_differ(entry: tuple[str, tuple[int, ...], tuple[int, ...]]) -> bool:
-    """Whether a classifier's tensor has another number of classes, and nothing else."""
-    _, theirs, ours = entry
-    return len(theirs) == len(ours) and theirs[1:] == ours[1:]
+def _for_other_classes(found: Match) -> set[str]:
+    """The layers of ours whose weight in the file differs in the number of rows, and in nothing else."""
+    weights = {key: shapes for key, (_, *shapes) in found.misshapen.items() if key.endswith(".weight")}
+    return {
+        key.removesuffix(".weight")
+        for key, (theirs, ours) in weights.items()
+        if len(theirs) == len(ours) == 2 and theirs[1:] == ours[1:]
+    }
 
 
 def _left_out(found: Match, expected: Mapping[str, Tensor]) -> tuple[str, ...]:
