@@ -16,10 +16,11 @@ _HOME = {
     "to_timm": "convatlas.models.pretrained",
     "to_torchvision": "convatlas.models.pretrained",
     "trace": "convatlas.inspection.trace",
+    "Preprocessing": "convatlas.records.weights",
     "UserError": "convatlas.errors",
 }
 
-__all__ = ["UserError", "create_model", "list_models", "preprocess", "to_timm", "to_torchvision", "trace"]
+__all__ = ["Preprocessing", "UserError", "create_model", "list_models", "preprocess", "to_timm", "to_torchvision", "trace"]
 
 
 def __getattr__(name: str) -> Any:

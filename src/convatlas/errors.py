@@ -2,6 +2,8 @@
 
 import difflib
 from collections.abc import Iterable
+from functools import partial
+from typing import Any
 
 
 class UserError(Exception):
@@ -11,9 +13,19 @@ class UserError(Exception):
     """
 
     def __init__(self, what: str, *, fix: str) -> None:
+        what, fix = _one_line(what), _one_line(fix)
         super().__init__(f"{what}. {fix}" if not what.endswith((".", "?", "!")) else f"{what} {fix}")
         self.what = what
         self.fix = fix
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """So that it comes out of a worker process whole."""
+        return partial(type(self), fix=self.fix), (self.what,)
+
+
+def _one_line(text: str) -> str:
+    """The text with line breaks and terminal escapes spelled out: names of files and tensors may hold any."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 
 class StorageError(UserError):

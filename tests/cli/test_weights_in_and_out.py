@@ -20,7 +20,7 @@ def weights(tmp_path):
 def test_convert_says_how_to_load(weights, tmp_path):
     done = convatlas("convert", "mine.pth", "theirs.safetensors", "--to", "torchvision", "--model", "resnet18", folder=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "resnet18: 122 tensors from convatlas's names to torchvision's, in theirs.safetensors" in done.stdout
+    assert "resnet18: 122 tensors under torchvision's names in theirs.safetensors" in done.stdout
     assert "model = torchvision.models.get_model('resnet18', num_classes=7)" in done.stdout
     assert "layer4.1.bn2.running_var" in safetensors.torch.load_file(tmp_path / "theirs.safetensors")
     again = convatlas("convert", "mine.pth", "theirs.safetensors", "--to", "timm", "--model", "resnet18", folder=tmp_path)

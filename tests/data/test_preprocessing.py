@@ -41,3 +41,19 @@ def test_a_line_of_pixels_is_refused(tmp_path):
     Image.new("RGB", (5000, 1)).save(tmp_path / "x.png")
     with pytest.raises(UserError, match="5000x1 pixels, too narrow for its middle square"):
         preprocess(tmp_path / "x.png", PLAIN)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        None,
+        Preprocessing((0.0,) * 2, (1.0,) * 2, 8, 8, "bicubic"),
+        Preprocessing((0.0,) * 3, (1.0,) * 3, 8, 0, "bicubic"),
+        Preprocessing((0.0,) * 3, (1.0,) * 3, -1, 8, "bicubic"),
+        Preprocessing((0.0,) * 3, (1.0,) * 3, 8, 8, "spline"),
+    ],
+)
+def test_what_is_no_preprocessing_is_refused(how, tmp_path):
+    Image.new("RGB", (10, 10)).save(tmp_path / "x.png")
+    with pytest.raises(UserError):
+        preprocess(str(tmp_path / "x.png"), how)

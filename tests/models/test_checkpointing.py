@@ -62,6 +62,21 @@ def test_it_can_be_switched_off_again():
     assert less < kept == step(model, x, labels)[1]
 
 
+def test_a_graph_can_be_gone_through_twice():
+    plain = create_model("resnet.pocket", num_classes=10).train()
+    saving = deepcopy(plain)
+    saving.set_grad_checkpointing()
+    x = torch.randn(4, 3, 32, 32)
+    for model in (plain, saving):
+        loss = model(x).square().sum()
+        loss.backward(retain_graph=True)
+        loss.backward()
+    for p, q in zip(plain.parameters(), saving.parameters(), strict=True):
+        assert torch.equal(p.grad, q.grad)
+    for p, q in zip(plain.buffers(), saving.buffers(), strict=True):
+        assert torch.equal(p, q)
+
+
 def test_nothing_is_recomputed_where_no_gradient_is_wanted():
     model = create_model("resnet.pocket", num_classes=10).eval()
     model.set_grad_checkpointing()

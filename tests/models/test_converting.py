@@ -58,10 +58,15 @@ def test_what_is_printed_loads_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path, model = weights("densenet121", tmp_path, num_classes=4, in_chans=1)
     done = convert(path, to="convatlas", out=Path("x.pth"), model="densenet121")
-    import convatlas
-
-    loaded = eval(done.how[0], {"convatlas": convatlas})
-    assert torch.equal(loaded.stem[0].weight, model.stem[0].weight)
+    names = {}
+    exec("\n".join(done.how), names)
+    assert torch.equal(names["model"].stem[0].weight, model.stem[0].weight)
+    safetensors.torch.save_file(
+        create_model("resnet18", num_classes=2, image_size=32).state_dict(), tmp_path / "small.safetensors"
+    )
+    done = convert(Path("small.safetensors"), to="convatlas", out=Path("y.pth"), model="resnet18")
+    exec("\n".join(done.how), names)
+    assert names["model"].loaded.tensors == 122
 
 
 def test_a_run_knows_its_own_network(tmp_path):
@@ -71,7 +76,7 @@ def test_a_run_knows_its_own_network(tmp_path):
     config = ModelConfig("resnet18", 3, 3, 32, (0.5,) * 3, (0.5,) * 3, ("a", "b", "c"), "0")
     save_model(folder, create_model("resnet18", num_classes=3, image_size=32), config)
     done = convert(folder, to="convatlas", out=tmp_path / "x.safetensors")
-    assert (done.model, done.num_classes) == ("resnet18", 3)
+    assert (done.model, done.num_classes, done.preprocessing.mean) == ("resnet18", 3, (0.5,) * 3)
     with pytest.raises(UserError, match="stem for images of up to 64 pixels, which torchvision does not build"):
         convert(folder, to="torchvision", out=tmp_path / "y.safetensors")
     with pytest.raises(UserError, match="is a run of resnet18, not of resnet50"):
@@ -86,6 +91,14 @@ def test_variants_that_compute_something_else_are_not_passed_off(name, library, 
     path, _ = weights(name, tmp_path, in_chans=MODELS[name].in_chans)
     with pytest.raises(UserError, match=f"{library} has no network that computes what {name} does"):
         convert(path, to=library, out=tmp_path / "x.safetensors", model=name)
+
+
+def test_spoilt_weights_are_not_passed_on(tmp_path):
+    _, model = weights("resnet.pocket", tmp_path)
+    model.head.classifier.bias.data[0] = float("nan")
+    torch.save(model.state_dict(), tmp_path / "nan.pth")
+    with pytest.raises(UserError, match="head.classifier.bias has 1 values that are NaN"):
+        convert(tmp_path / "nan.pth", to="convatlas", out=tmp_path / "x.safetensors", model="resnet.pocket")
 
 
 def test_bad_input_writes_nothing(tmp_path):

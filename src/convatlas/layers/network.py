@@ -1,7 +1,7 @@
 """The contract that every network of the atlas keeps: stem, stages, head."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -103,29 +103,34 @@ def blocks_of(stages: nn.Sequential) -> Iterable[nn.Module]:
 
 def _recomputed(unit: nn.Module, x: Tensor) -> Tensor:
     """`unit` of x, whose inside is computed a second time when gradients ask for it."""
-    contexts = lambda: (nullcontext(), _statistics_kept(unit))  # noqa: E731
-    out: Tensor = checkpoint(unit, x, use_reentrant=False, context_fn=contexts)
+    out: Tensor = checkpoint(unit, x, use_reentrant=False, context_fn=lambda: (nullcontext(), _StatisticsKept(unit)))
     return out
 
 
-@contextmanager
-def _statistics_kept(unit: nn.Module) -> Iterator[None]:
-    """While it lasts, BatchNorm in training mode leaves its running statistics alone: the first pass has counted the batch.
+class _StatisticsKept:
+    """While it is entered, BatchNorm in training mode leaves its running statistics alone: the first pass has counted the batch.
 
-    By momentum 0: without statistics at all it would save fewer tensors than the first pass did, which torch refuses.
+    By momentum 0: without statistics at all it would save fewer tensors than the first pass did, which torch refuses. It can be
+    entered again and again, once for each backward pass through the same graph.
     """
-    norms = [m for m in unit.modules() if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
-    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
-    counts = [None if count is None else count.clone() for _, count in before]
-    for norm in norms:
-        norm.momentum = 0.0
-    try:
-        yield
-    finally:
-        for norm, (momentum, count), kept in zip(norms, before, counts, strict=True):
+
+    def __init__(self, unit: nn.Module) -> None:
+        self.norms = [m for m in unit.modules() if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
+        self.before: list[tuple[float | None, Tensor | None]] = []
+
+    def __enter__(self) -> None:
+        """Put momenta aside."""
+        counts = (norm.num_batches_tracked for norm in self.norms)
+        self.before = [(norm.momentum, None if n is None else n.clone()) for norm, n in zip(self.norms, counts, strict=True)]
+        for norm in self.norms:
+            norm.momentum = 0.0
+
+    def __exit__(self, *_: object) -> None:
+        """Put momenta and counters back."""
+        for norm, (momentum, count) in zip(self.norms, self.before, strict=True):
             norm.momentum = momentum
-            if count is not None and kept is not None:
-                count.copy_(kept)
+            if count is not None and norm.num_batches_tracked is not None:
+                norm.num_batches_tracked.copy_(count)
 
 
 def classifier(in_features: int, num_classes: int) -> nn.Module:

@@ -10,6 +10,7 @@ import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG
 
 import safetensors.torch
 import torch
@@ -37,15 +38,18 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
 
     Refused: what is not a file of weights, is damaged, or holds anything that is not a tensor.
     """
-    if path.is_dir():
-        raise UserError(f"{path} is a folder", fix=_in_folder(path))
-    if not path.is_file():
-        raise UserError(f"{path} does not exist", fix="Check the path.")
     try:
+        mode = path.stat().st_mode
+        if S_ISDIR(mode):
+            raise UserError(f"{path} is a folder", fix=_in_folder(path))
+        if not S_ISREG(mode):
+            raise UserError(f"{path} is no regular file", fix="Give a .safetensors or .pth file.")
         with path.open("rb") as file:
             beginning = file.read(64)
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}", fix="Check its permissions.") from None
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist", fix="Check the path.") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {error}", fix="Check the path and its permissions.") from None
     if not beginning:
         raise UserError(f"{path} is empty", fix="Fetch it again.")
     # A safetensors file begins with the length of its header and the header, which is JSON.
@@ -82,11 +86,11 @@ def _pickled(path: Path, beginning: bytes) -> object:
 
 def _refusal(path: Path, error: Exception) -> UserError:
     """What is wrong with a pickle that torch refused. Its own text recommends to load it all the same, which we do not."""
-    found = re.search(r"(?:GLOBAL|class) ([\w.]+\.\w+)", str(error))
+    found = re.search(r"(?:GLOBAL|class) ([\w.]+)", str(error))
     asked = found[1] if found else _asked_for(path)
     if asked:
         what = f"{path} holds more than weights: it asks for {asked}, which could run code"
-        return UserError(what, fix="Do not trust it; fetch another.")
+        return UserError(what, fix="If you made it, save model.state_dict() instead; if not, do not trust it.")
     return UserError(f"{path} is damaged or no file of weights", fix="Fetch it again, or give a .safetensors or .pth file.")
 
 
@@ -96,12 +100,13 @@ def _asked_for(path: Path) -> str | None:
     try:
         with path.open("rb") as file:
             for opcode, argument, _ in pickletools.genops(file):
-                if opcode.name == "STACK_GLOBAL" and len(texts) > 1:
-                    return ".".join(texts[-2:])
+                if opcode.name == "STACK_GLOBAL":
+                    return ".".join(texts[-2:]) if len(texts) > 1 else "a name that it hides"
                 if opcode.name in ("GLOBAL", "INST"):
                     return ".".join(str(argument).split(" "))
-                if isinstance(argument, str):
-                    texts.append(argument)
+                if opcode.name not in ("MEMOIZE", "BINPUT", "LONG_BINPUT", "PUT"):
+                    # Only names that stand right before it are the ones that are asked for.
+                    texts = [*texts, argument] if isinstance(argument, str) else []
     except Exception:  # whatever a torn or false pickle makes of the reader
         return None
     return None
@@ -112,11 +117,15 @@ def _check_archive(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
+            packed = any(member.compress_type != zipfile.ZIP_STORED for member in members)
+            unfolds = packed or sum(member.file_size for member in members) > path.stat().st_size
+            damaged = None if unfolds else archive.testzip()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError) as error:
         raise UserError(f"{path} is damaged: {error}", fix="Fetch it again.") from None
-    packed = any(member.compress_type != zipfile.ZIP_STORED for member in members)
-    if packed or sum(member.file_size for member in members) > path.stat().st_size:
+    if unfolds:
         raise UserError(f"{path} is a compressed archive, which torch does not write", fix="Do not trust it; fetch another.")
+    if damaged is not None:
+        raise UserError(f"{path} is damaged: the checksum of {damaged} in it is wrong", fix="Fetch it again.")
 
 
 def _tensors(content: object, path: Path) -> dict[str, Tensor]:
@@ -132,13 +141,20 @@ def _tensors(content: object, path: Path) -> dict[str, Tensor]:
         if not isinstance(name, str) or not isinstance(value, Tensor):
             what = f"{str(name)[:80]!r} is {type(value).__name__}"
             raise UserError(f"{path} holds something else than tensors: {what}", fix="Save the network's state dict alone.")
-        if value.layout != torch.strided or value.is_quantized or value.device.type != "cpu":
-            raise UserError(f"{path}: {name} is no plain tensor ({value.layout})", fix="Save the network's state dict alone.")
+        if not _is_plain(value):
+            raise UserError(f"{path}: {name} is no plain tensor of numbers", fix="Save the network's state dict alone.")
     return dict(content)
 
 
+def _is_plain(value: Tensor) -> bool:
+    """Whether a tensor is an array of real numbers that are all in the file, none shown many times over (stride 0)."""
+    if value.is_nested or value.layout != torch.strided or value.is_quantized or value.is_complex() or value.device.type != "cpu":
+        return False
+    return value.numel() * value.element_size() <= value.untyped_storage().nbytes()
+
+
 def _without_prefix(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    for prefix in PREFIXES:
+    for prefix in (*PREFIXES, *PREFIXES):
         if all(name.startswith(prefix) for name in tensors):
             tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
     return tensors

@@ -12,12 +12,13 @@ from convatlas.errors import UserError, unknown_name
 from convatlas.layers.network import SMALL_IMAGE, Network
 from convatlas.models.checkpoints import read_checkpoint
 from convatlas.models.keymaps import counterpart
-from convatlas.models.loading import Match, match, refuse_misfits
+from convatlas.models.loading import Match, check_values, match, refuse_misfits
 from convatlas.models.pretrained import file_classes, in_layout
 from convatlas.models.registry import create_model, find_variant
 from convatlas.records import codec, storage
 from convatlas.records.loading import Conversion
 from convatlas.records.run import ModelConfig
+from convatlas.records.weights import Preprocessing
 
 LAYOUTS = ("convatlas", "torchvision", "timm")
 SUFFIXES = (".safetensors", ".pth", ".pt")
@@ -30,6 +31,7 @@ class _Source:
     file: Path
     model: str
     image_size: int | None
+    preprocessing: Preprocessing | None = None
 
 
 def convert(source: Path, *, to: str, out: Path, model: str | None = None, overwrite: bool = False) -> Conversion:
@@ -48,15 +50,18 @@ def convert(source: Path, *, to: str, out: Path, model: str | None = None, overw
     if to != "convatlas" and counterpart(known.model, to) is None:
         raise UserError(f"{to} has no network that computes what {known.model} does", fix="Keep it as it is: --to convatlas.")
     found, network = _fit(known)
-    if to != "convatlas":
-        _check_stem(known.model, network, to)
+    if to != "convatlas" and not _has_large_stem(known.model, network):
+        raise UserError(
+            f"this {known.model} has the stem for images of up to {SMALL_IMAGE} pixels, which {to} does not build",
+            fix="Keep it as it is: --to convatlas.",
+        )
     tensors = {key: found.tensors.get(key, torch.tensor(0)) for key in network.state_dict()}
     _write(in_layout(tensors, to), out)
     classes, channels = _numbers(network)
-    how = _how_to_load(
-        known.model, to, out, classes=classes, channels=channels, auxiliary=len(network.auxiliary_parameters()) > 0
+    how = _how_to_load(known, network, to, out)
+    return Conversion(
+        known.model, str(source), found.layout.name, to, str(out), len(tensors), classes, channels, known.preprocessing, how
     )
-    return Conversion(known.model, str(source), found.layout.name, to, str(out), len(tensors), classes, channels, how)
 
 
 def _describe(source: Path, model: str | None) -> _Source:
@@ -67,7 +72,7 @@ def _describe(source: Path, model: str | None) -> _Source:
         own = codec.read(ModelConfig, config)
         if model not in (None, own.model):
             raise UserError(f"{source} is a run of {own.model}, not of {model}", fix="Leave --model out.")
-        return _Source(file, own.model, own.image_size)
+        return _Source(file, own.model, own.image_size, own.preprocessing)
     if source.is_dir():
         raise UserError(f"{source} is no finished run", fix="Give a run's folder or a file of weights.")
     if model is None:
@@ -97,6 +102,7 @@ def _fit(known: _Source) -> tuple[Match, Network]:
         unexpected=list(found.unexpected),
         misshapen=found.misshapen,
     )
+    check_values(found.tensors, network.state_dict(), str(known.file))
     return found, network
 
 
@@ -107,17 +113,12 @@ def _drop_absent_auxiliary(network: Network, file: dict[str, Tensor]) -> None:
         network.add_module("auxiliary", torch.nn.ModuleList())
 
 
-def _check_stem(name: str, network: Network, library: str) -> None:
-    """Refuse networks for small images: other libraries build the stem for large ones, into which these weights do not fit."""
+def _has_large_stem(name: str, network: Network) -> bool:
+    """Whether the network has the stem that is built for images of the published size."""
     with torch.device("meta"):
-        theirs = create_model(name).stem.state_dict()
+        published = create_model(name).stem.state_dict()
     ours = network.stem.state_dict()
-    same = ours.keys() == theirs.keys() and all(ours[key].shape[2:] == theirs[key].shape[2:] for key in ours)
-    if not same:
-        raise UserError(
-            f"this {name} has the stem for images of up to {SMALL_IMAGE} pixels, which {library} does not build",
-            fix="Keep it as it is: --to convatlas.",
-        )
+    return ours.keys() == published.keys() and all(ours[key].shape[2:] == published[key].shape[2:] for key in ours)
 
 
 def _numbers(network: Network) -> tuple[int, int]:
@@ -138,18 +139,22 @@ def _write(tensors: dict[str, Tensor], out: Path) -> None:
     storage.write_bytes(out, content)
 
 
-def _how_to_load(name: str, to: str, out: Path, *, classes: int, channels: int, auxiliary: bool) -> tuple[str, ...]:
+def _how_to_load(known: _Source, network: Network, to: str, out: Path) -> tuple[str, ...]:
+    """The Python that loads the file `out`."""
+    classes, channels = _numbers(network)
+    options = f", num_classes={classes}"
+    if to != "torchvision" and channels != 3:
+        options += f", in_chans={channels}"
+    if to == "convatlas":
+        if not _has_large_stem(known.model, network):
+            options += f", image_size={known.image_size or SMALL_IMAGE // 2}"
+        return ("import convatlas", f"model = convatlas.create_model({known.model!r}, pretrained={str(out)!r}{options}).eval()")
+    if known.model == "googlenet":
+        options += f", aux_logits={len(network.auxiliary_parameters()) > 0}, init_weights=False"
+    expression = counterpart(known.model, to)
+    assert expression is not None
     reading = f"safetensors.torch.load_file({str(out)!r})"
     if out.suffix != ".safetensors":
         reading = f"torch.load({str(out)!r}, weights_only=True)"
-    if to == "convatlas":
-        channel = f", in_chans={channels}" if channels != 3 else ""
-        return (f"convatlas.create_model({name!r}, pretrained={str(out)!r}, num_classes={classes}{channel})",)
-    options = f", num_classes={classes}"
-    if to == "timm" and channels != 3:
-        options += f", in_chans={channels}"
-    if name == "googlenet":
-        options += f", aux_logits={auxiliary}, init_weights=False"
-    expression = counterpart(name, to)
-    assert expression is not None
-    return (f"model = {expression.removesuffix(')')}{options})", f"model.load_state_dict({reading})")
+    modules = f"import {reading.partition('.load')[0]}, {to}"
+    return modules, f"model = {expression.removesuffix(')')}{options})", f"model.load_state_dict({reading})", "model.eval()"

@@ -1,10 +1,12 @@
 """Weights from where people have them, into our networks and out again: published files, own files, the Hugging Face hub."""
 
 import json
+import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -13,49 +15,85 @@ from convatlas.layers.network import Network
 from convatlas.models.checkpoints import read_checkpoint
 from convatlas.models.keymaps import Layout, family_of, layouts
 from convatlas.models.loading import load
-from convatlas.models.published import SOURCES, find_weights, obtain, obtain_from_hub
+from convatlas.models.published import SOURCES, find_weights, locate, obtain, obtain_from_hub, published
+from convatlas.records import codec
 from convatlas.records.loading import LoadReport
-from convatlas.records.weights import Preprocessing, PublishedWeights
+from convatlas.records.run import ModelConfig
+from convatlas.records.weights import Preprocessing
 
 HUB = "hf-hub:"
+_CHOICES = f"Give True, a path, {', '.join(SOURCES)} or {HUB}owner/name."
 Choice = bool | str | PathLike[str]
 """What `create_model(pretrained=)` takes: True (the default weights), a source such as "torchvision" or "timm", "source:tag",
 "hf-hub:owner/name", or the path of a file."""
 
 
-def load_pretrained(network: Network, name: str, choice: Choice, *, classes_chosen: bool) -> LoadReport:
+@dataclass(frozen=True)
+class _Found:
+    """A file of weights, what it is called in messages, and what its publisher says of it."""
+
+    path: Path
+    where: str
+    preprocessing: Preprocessing | None = None
+    licence: str | None = None
+
+
+def load_pretrained(network: Network, name: str, choice: Choice, *, classes_chosen: bool, channels_chosen: bool) -> LoadReport:
     """Load the weights that `choice` names into `network`, the variant `name`. Raises UserError; then nothing was changed.
 
-    `classes_chosen` says that the caller asked for the number of classes, so that another one in the file is no mistake.
+    `classes_chosen` and `channels_chosen` say that the caller asked for these numbers, so that others in the file are no mistake.
     """
-    text = fspath(choice) if not isinstance(choice, bool) else ""
-    published: PublishedWeights | None = None
-    preprocessing, licence = None, None
-    if choice is True or text.partition(":")[0] in SOURCES:
-        published = find_weights(name, True if choice is True else text)
-        path, where = obtain(published), published.name
-        preprocessing, licence = published.preprocessing, published.licence
-    elif text.startswith(HUB):
-        path, config = obtain_from_hub(text.removeprefix(HUB))
-        where, preprocessing = text, _hub_preprocessing(config)
-    else:
-        path = Path(text).expanduser()
-        where = str(path)
-        if not path.exists():
-            sources = f"{', '.join(SOURCES)} or {HUB}owner/name"
-            raise UserError(
-                f"pretrained={text!r} is neither a file nor a source of weights", fix=f"Give a path, True, {sources}."
-            )
-    tensors = read_checkpoint(path)
+    found = _find(name, choice)
     return load(
         network,
-        tensors,
-        where=where,
+        read_checkpoint(found.path),
+        where=found.where,
         name=name,
         classes_chosen=classes_chosen,
-        preprocessing=preprocessing,
-        licence=licence,
+        channels_chosen=channels_chosen,
+        preprocessing=found.preprocessing,
+        licence=found.licence,
     )
+
+
+def _find(name: str, choice: Choice) -> _Found:
+    if choice is True:
+        return _published(name, True)
+    text = fspath(choice) if isinstance(choice, (str, PathLike)) else choice
+    if not isinstance(text, str) or not text:
+        raise UserError(f"pretrained is {choice!r}", fix=_CHOICES)
+    if text.partition(":")[0] in SOURCES:
+        return _published(name, text)
+    if text.startswith(HUB):
+        path, config = obtain_from_hub(text.removeprefix(HUB))
+        return _Found(path, text, _hub_preprocessing(config))
+    path = Path(os.path.expanduser(text))  # noqa: PTH111, since Path's raises where there is no such home
+    if isinstance(choice, str) and not os.path.lexists(path):
+        raise UserError(f"pretrained={text!r} is neither a file nor a source of weights", fix=_CHOICES)
+    return _Found(path, str(path), _run_preprocessing(path, name))
+
+
+def _published(name: str, choice: Literal[True] | str) -> _Found:
+    weights = find_weights(name, choice)
+    try:
+        return _Found(obtain(weights), weights.name, weights.preprocessing, weights.licence)
+    except UserError as error:
+        here = [row.name for row in published(name) if row != weights and locate(row) is not None]
+        if not here:
+            raise
+        raise UserError(error.what, fix=f"{error.fix} Or take pretrained={here[0]!r}, which is on this machine.") from None
+
+
+def _run_preprocessing(path: Path, name: str) -> Preprocessing | None:
+    """What the run's configuration beside its weights says, if the file is a run's."""
+    config = path.with_name("config.json")
+    if path.name != "model.safetensors" or not config.is_file():
+        return None
+    try:
+        own = codec.read(ModelConfig, config)
+    except UserError:
+        return None  # another program's
+    return own.preprocessing if own.model == name else None
 
 
 def _hub_preprocessing(config: Path | None) -> Preprocessing | None:
@@ -102,9 +140,9 @@ def in_layout(state_dict: Mapping[str, Tensor], layout: str) -> dict[str, Tensor
 
 def find_layout(state_dict: Mapping[str, object], layout: str) -> Layout:
     """The layout of that name for the family whose state dict this is. Raises UserError."""
-    family = family_of(state_dict)
+    family = family_of(state_dict) if isinstance(state_dict, Mapping) else None
     if family is None:
-        raise UserError("these are not the tensors of a network of the atlas", fix="Give the state_dict() of one.")
+        raise UserError("these are not the tensors of a network of the atlas", fix="Give a network's state_dict().")
     known = layouts(family)
     if layout not in known:
         raise UserError(f"{layout} has no networks of the family {family}", fix=f"There is {' and '.join(known)}.")

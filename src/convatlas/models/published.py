@@ -68,7 +68,8 @@ def cache_place(weights: PublishedWeights) -> Path:
     if torch_hub is not None:
         return Path(torch_hub.get_dir()) / "checkpoints" / weights.file
     default = Path(os.getenv("XDG_CACHE_HOME", "~/.cache")) / "torch"
-    return Path(os.getenv("TORCH_HOME", str(default))).expanduser() / "hub" / "checkpoints" / weights.file
+    home = os.path.expanduser(os.getenv("TORCH_HOME", str(default)))  # noqa: PTH111, as torch does: Path's raises without a home
+    return Path(home) / "hub" / "checkpoints" / weights.file
 
 
 def locate(weights: PublishedWeights) -> Path | None:

@@ -78,8 +78,8 @@ def list_models(pattern: str = "*") -> list[str]:
 
 def find_variant(name: str) -> Variant:
     """The variant called `name`. An unknown one is a UserError with the nearest names."""
-    if name not in MODELS:
-        raise unknown_name("model", name, MODELS, where="`convatlas list --all` shows them all.")
+    if not isinstance(name, str) or name not in MODELS:
+        raise unknown_name("model", str(name), MODELS, where="`convatlas list --all` shows them all.")
     return MODELS[name]
 
 
@@ -88,31 +88,35 @@ def create_model(
     *,
     pretrained: Choice = False,
     num_classes: int | None = None,
-    in_chans: int = 3,
+    in_chans: int | None = None,
     image_size: int | None = None,
     drop_rate: float | None = None,
     drop_path_rate: float | None = None,
 ) -> Network:
     """A network, called as in timm: `create_model("resnet18", num_classes=10)`.
 
-    `num_classes` and `image_size` (pixels a side) None mean what the variant was published for; `num_classes` 0 gives
-    features; with `image_size` up to 64 the small-image stem is built. Rates lie in [0, 1).
+    `num_classes` and `image_size` (pixels a side) None mean what the variant was published for, `in_chans` None means 3;
+    `num_classes` 0 gives features; with `image_size` up to 64 the small-image stem is built. Rates lie in [0, 1).
     `pretrained` loads weights instead of random ones: True (the default ones), "torchvision", "timm" or another source,
-    "source:tag", "hf-hub:owner/name", or the path of a file. Loading is strict: only another number of classes or channels
-    may differ; `network.loaded` reports it, with the preprocessing that the weights want. Raises UserError.
+    "source:tag", "hf-hub:owner/name", or the path of a file. Loading is strict: only the number of classes or of channels may
+    differ, and only if it is given here; `network.loaded` reports it, with the preprocessing that the weights want.
+    Raises UserError.
     """
     variant = find_variant(name)
     classes = variant.num_classes if num_classes is None else num_classes
+    channels = 3 if in_chans is None else in_chans
     size = variant.image_size if image_size is None else image_size
     _check_range("num_classes", classes, low=0, high=MAX_CLASSES)
-    _check_range("in_chans", in_chans, low=1, high=MAX_CHANNELS)
+    _check_range("in_chans", channels, low=1, high=MAX_CHANNELS)
     _check_range("image_size", size, low=1, high=100_000)
     for option, rate in (("drop_rate", drop_rate), ("drop_path_rate", drop_path_rate)):
-        if rate is not None and not 0.0 <= rate < 1.0:
-            raise UserError(f"{option} is {rate}", fix="Give a number from 0 up to, but not including, 1.")
-    network = variant.build(Request(classes, in_chans, size, drop_rate, drop_path_rate))
+        if rate is not None and not (isinstance(rate, (int, float)) and 0.0 <= rate < 1.0):
+            raise UserError(f"{option} is {rate!r}", fix="Give a number from 0 up to, but not including, 1.")
+    network = variant.build(Request(classes, channels, size, drop_rate, drop_path_rate))
     if pretrained is not False:
-        network.loaded = load_pretrained(network, name, pretrained, classes_chosen=num_classes is not None)
+        network.loaded = load_pretrained(
+            network, name, pretrained, classes_chosen=num_classes is not None, channels_chosen=in_chans is not None
+        )
     return network
 
 

@@ -29,7 +29,8 @@ class LoadReport:
 class Conversion:
     """A file of weights written under other names: `source` in the layout `from_layout` became `out` in `to_layout`.
 
-    `num_classes` 0 means that there is no classifier; `how` is the Python that loads the file, one line each.
+    `num_classes` 0 means that there is no classifier; `preprocessing` is what a run's own weights want, `how` the Python that
+    loads the file, one line each.
     """
 
     model: str
@@ -40,6 +41,7 @@ class Conversion:
     tensors: int
     num_classes: int
     in_chans: int
+    preprocessing: Preprocessing | None
     how: tuple[str, ...]
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from convatlas.errors import UserError
 from convatlas.records import codec
+from convatlas.records.weights import Preprocessing
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,11 @@ class ModelConfig:
     std: tuple[float, ...]
     classes: tuple[str, ...]
     convatlas: str
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """The same in the terms of published weights: the shorter side brought to `image_size`, the middle square."""
+        return Preprocessing(self.mean, self.std, self.image_size, self.image_size, "bicubic")
 
 
 @dataclass(frozen=True)
