@@ -113,7 +113,7 @@ def _asked_for(path: Path) -> str | None:
 
 
 def _check_archive(path: Path) -> None:
-    """Refuse archives that unfold: torch writes them uncompressed."""
+    """Refuse archives that unfold, since torch writes them uncompressed, and those whose parts differ from their checksums."""
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
@@ -154,7 +154,7 @@ def _is_plain(value: Tensor) -> bool:
 
 
 def _without_prefix(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    for prefix in (*PREFIXES, *PREFIXES):
+    for prefix in (*PREFIXES, *PREFIXES):  # twice, since either may be the outer one
         if all(name.startswith(prefix) for name in tensors):
             tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
     return tensors

@@ -13,7 +13,7 @@ from torch import Tensor
 from convatlas.errors import UserError
 from convatlas.layers.network import Network
 from convatlas.models.checkpoints import read_checkpoint
-from convatlas.models.keymaps import Layout, family_of, layouts
+from convatlas.models.keymaps import family_of, layouts
 from convatlas.models.loading import load
 from convatlas.models.published import SOURCES, find_weights, locate, obtain, obtain_from_hub, published
 from convatlas.records import codec
@@ -131,22 +131,16 @@ def to_timm(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return in_layout(state_dict, "timm")
 
 
-def in_layout(state_dict: Mapping[str, Tensor], layout: str) -> dict[str, Tensor]:
-    """A state dict of ours in another layout. Raises UserError."""
-    found = find_layout(state_dict, layout)
-    names = found.rename(state_dict)
-    return {names[key]: tensor.reshape(found.reshape(key, tuple(tensor.shape))) for key, tensor in state_dict.items()}
-
-
-def find_layout(state_dict: Mapping[str, object], layout: str) -> Layout:
-    """The layout of that name for the family whose state dict this is. Raises UserError."""
+def in_layout(state_dict: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """A state dict of ours in the layout called `name`. Raises UserError."""
     family = family_of(state_dict) if isinstance(state_dict, Mapping) else None
     if family is None:
         raise UserError("these are not the tensors of a network of the atlas", fix="Give a network's state_dict().")
     known = layouts(family)
-    if layout not in known:
-        raise UserError(f"{layout} has no networks of the family {family}", fix=f"There is {' and '.join(known)}.")
-    return known[layout]
+    if name not in known:
+        raise UserError(f"{name} has no networks of the family {family}", fix=f"There is {' and '.join(known)}.")
+    names = known[name].rename(state_dict)
+    return {names[key]: tensor.reshape(known[name].reshape(key, tuple(tensor.shape))) for key, tensor in state_dict.items()}
 
 
 def file_classes(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> tuple[int | None, int | None]:
