@@ -47,10 +47,14 @@ NOTHING = Extent(inf, -inf, 0)
 
 @dataclass(frozen=True)
 class Region:
-    """What the units of a map depend on along both axes of the image."""
+    """What the units of a map depend on along both axes of the image.
+
+    `least` is what they depend on through the one path that sees least, where paths were joined; None if that is the same.
+    """
 
     rows: Extent
     columns: Extent
+    least: "Region | None" = None
 
     @property
     def receptive_field(self) -> int | None:
@@ -62,6 +66,23 @@ class Region:
     def jump(self) -> int:
         """Pixels between neighbouring units, along the axis where they are more."""
         return max(self.rows.jump, self.columns.jump)
+
+    @property
+    def start(self) -> int | None:
+        """The first pixel that unit 0 depends on, along the larger side; None for the whole image or no pixel at all."""
+        larger = max((self.rows, self.columns), key=lambda extent: extent.stop - extent.start)
+        return int(larger.start) if larger.receptive_field else None
+
+    @property
+    def through_least(self) -> "Region":
+        """What the units depend on through the path that sees least."""
+        return self.least or self
+
+    @property
+    def size(self) -> tuple[float, float]:
+        """How large it is, for comparing: the larger side, then both together."""
+        sides = [extent.stop - extent.start for extent in (self.rows, self.columns)]
+        return max(sides), sum(sides)
 
 
 def through_window(extent: Extent, *, kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1) -> Extent:

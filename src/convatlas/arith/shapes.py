@@ -37,3 +37,23 @@ def size_formula(size: int, *, kernel: int, stride: int, padding: int, dilation:
     rounded_up = ceil_mode and result > conv_output_size(size, kernel=kernel, stride=stride, padding=padding, dilation=dilation)
     span = f"{dilation}*({kernel} - 1) - 1" if dilation > 1 else f"{kernel}"
     return f"{'ceil' if rounded_up else 'floor'}(({size} - {span} + 2*{padding}) / {stride}) + 1 = {result}"
+
+
+def transposed_output_size(
+    size: int, *, kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1, output_padding: int = 0
+) -> int:
+    """Pixels along one axis after a transposed convolution: (size - 1) * stride - 2 * padding + span + output_padding.
+
+    It undoes the sizes of a convolution (Dumoulin & Visin 2016, section 4). A result below 1 means that nothing is left.
+    """
+    return (size - 1) * stride - 2 * padding + effective_kernel(kernel, dilation) + output_padding
+
+
+def transposed_size_formula(
+    size: int, *, kernel: int, stride: int, padding: int, dilation: int = 1, output_padding: int = 0
+) -> str:
+    """The same with the numbers filled in, such as `(16 - 1) * 2 - 2*1 + 4 = 32`."""
+    window = {"kernel": kernel, "stride": stride, "padding": padding, "dilation": dilation, "output_padding": output_padding}
+    span = f"{dilation}*({kernel} - 1) + 1" if dilation > 1 else f"{kernel}"
+    more = f" + {output_padding}" if output_padding else ""
+    return f"({size} - 1) * {stride} - 2*{padding} + {span}{more} = {transposed_output_size(size, **window)}"

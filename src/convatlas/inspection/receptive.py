@@ -5,7 +5,7 @@ that go in and come out; `operations` says what it makes of them. What no rule c
 is everything that is computed from it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -18,40 +18,47 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from convatlas.errors import UserError
 from convatlas.inspection.axes import NotFollowedError
 from convatlas.inspection.operations import RULES, Call, pointwise
+from convatlas.inspection.shapes_only import carried_out
 from convatlas.inspection.units import EVERYWHERE, Units, alike, image_units
 
 
 @dataclass(frozen=True)
 class Sight:
-    """How much of the image the units of a tensor see; the fields are those of `LayerRecord`."""
+    """How much of the image the units of a tensor see; the fields are those of `LayerRecord` and `LedgerRow`.
+
+    `all_whole` says whether each unit of every channel sees the whole image.
+    """
 
     receptive_field: int | None
     jump: int | None
     unfollowed: str | None = None
+    least_field: int | None = None
+    start: int | None = None
+    all_whole: bool = False
+
+
+Observer = Callable[[OpOverload[Any, Any], Mapping[str, Any], list[Tensor]], None]
+"""Is told of each operation that depends on the image: which, its arguments by name, and the tensors that came out."""
 
 
 class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """While it is entered, follows everything that is computed from `image`, a tensor (1, C, H, W) on the meta device."""
+    """While it is entered, follows everything that is computed from `image`, a tensor (1, C, H, W), best on the meta device."""
 
-    def __init__(self, image: Tensor) -> None:
+    def __init__(self, image: Tensor, *, observer: Observer | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self._observer = observer
         self._size = (image.shape[-2], image.shape[-1])
         # Tensors are kept until the follower goes: an id means nothing once its tensor is gone. On meta they hold no values.
         self._known: dict[int, tuple[Tensor, Units | UserError]] = {}
         self._written: set[int] = set()
+        self._leak: UserError | None = None
+        self._constant: dict[int, Tensor] = {}
         self._last_map = image
         self._learn(image, image_units(image.shape))
 
     def sight(self, tensor: Tensor) -> Sight:
         """How much of the image the units of a tensor see, those of the channel that sees most."""
-        found = self._find(tensor)
-        if isinstance(found, UserError):
-            return Sight(None, None, found.what)
-        if found is None:
-            return Sight(0, None)
-        fields = [region.receptive_field for region in found.regions]
-        largest = None if None in fields else max(field for field in fields if field is not None)
-        return Sight(largest, max(region.jump for region in found.regions) or None if found.has_positions else None)
+        return sight_of(self.find(tensor))
 
     def last_map(self) -> Sight:
         """That of the last tensor (N, C, H, W) that was computed from the image and has rows and columns of units."""
@@ -59,10 +66,15 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def units(self, tensor: Tensor) -> Units | None:
         """What is known of a tensor; None for one that depends on no pixel. Raises UserError, with the reason, where lost."""
-        found = self._find(tensor)
+        found = self.find(tensor)
         if isinstance(found, UserError):
             raise found
         return found
+
+    def lose_unknown(self, reason: str, *, but: Iterable[Tensor]) -> None:
+        """From now on take a tensor that nothing is known of for lost, and not for one that depends on no pixel, `but` these."""
+        self._leak = NotFollowedError(reason)
+        self._constant = {id(tensor): tensor for tensor in but}
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -72,13 +84,15 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, func: OpOverload[Any, Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Carry an operation out, and learn what its results depend on."""
         arguments = _bound(func, args, kwargs or {})
-        found = [self._find(tensor) for tensor in _tensors(arguments.values())]
-        result = func(*args, **(kwargs or {}))
+        found = [self.find(tensor) for tensor in _tensors(arguments.values())]
+        result = carried_out(func, args, kwargs or {})
         if any(each is not None for each in found):
             outputs = list(_tensors([result]))
             written = list(_tensors(arguments[name] for name, _, writes in _signature(func) if writes))
             learnt = zip(outputs, self._units_of(func, arguments, found, outputs), strict=True)
             self._learn_all({id(output): (output, units) for output, units in learnt}, written)
+            if self._observer is not None:
+                self._observer(func, arguments, outputs)
         return result
 
     def _learn_all(self, learnt: dict[int, tuple[Tensor, Units | UserError]], written: list[Tensor]) -> None:
@@ -103,19 +117,19 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
             # The rules are for the usual forms of an operation. Any other, too, leaves its results unknown, never wrong.
             if all(each is None or (isinstance(each, Units) and each.sees_all) for each in found):
                 return [alike(output.shape, EVERYWHERE, self._size) for output in outputs]
-            lost = error if isinstance(error, UserError) else NotFollowedError(f"{_name(func)} is used in an unusual form")
+            lost = error if isinstance(error, UserError) else _unusual(func)
             return [lost] * len(outputs)
-        beside = NotFollowedError(f"a result of {_name(func)} is used that is not its main one")
         each_units = units if isinstance(units, list) else [units] * len(outputs)
-        return [units if units.shape == call.shapes[i] else beside for i, units in enumerate(each_units)]
+        return [each if each.shape == call.shapes[i] else _beside(func) for i, each in enumerate(each_units)]
 
-    def _find(self, tensor: Tensor) -> Units | UserError | None:
+    def find(self, tensor: Tensor) -> Units | UserError | None:
+        """What is known of a tensor, or why it is lost; None for one that depends on no pixel."""
         entry = self._known.get(id(tensor))
         if entry is not None:
             return entry[1]
         if self._written and _storage(tensor) in self._written:
             return NotFollowedError("a tensor is used of which another one has changed a part")
-        return None
+        return None if id(tensor) in self._constant else self._leak
 
     def _learn(self, tensor: Tensor, units: Units | UserError) -> None:
         if tensor.dim() == 4 and (units.has_positions if isinstance(units, Units) else max(tensor.shape[-2:]) > 1):
@@ -124,7 +138,7 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _overwrite(self, tensor: Tensor, units: Units | UserError) -> None:
         """A tensor was changed in place. Others that share its memory are lost, unless what they depend on is still the same."""
-        before = self._find(tensor)
+        before = self.find(tensor)
         if isinstance(before, Units) and isinstance(units, Units) and before.same(units):
             return
         storage = _storage(tensor)
@@ -135,8 +149,36 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._learn(tensor, units)
 
 
+def sight_of(found: Units | UserError | None) -> Sight:
+    """How much of the image these units see, those of the channel that sees most."""
+    if isinstance(found, UserError):
+        return Sight(None, None, found.what)
+    if found is None:
+        return Sight(0, None)
+    fields = [region.receptive_field for region in found.regions]
+    largest = None if None in fields else max(field for field in fields if field is not None)
+    least = min(
+        (path for region in found.regions if (path := region.through_least).size[0] > 0), key=lambda p: p.size, default=None
+    )
+    return Sight(
+        largest,
+        max(region.jump for region in found.regions) or None if found.has_positions else None,
+        least_field=0 if least is None else least.receptive_field,
+        start=None if largest is None else max(found.regions, key=lambda region: region.size).start,
+        all_whole=found.sees_all,
+    )
+
+
+def _unusual(func: OpOverload[Any, Any]) -> NotFollowedError:
+    return NotFollowedError(f"{operation_name(func)} is used in an unusual form")
+
+
+def _beside(func: OpOverload[Any, Any]) -> NotFollowedError:
+    return NotFollowedError(f"a result of {operation_name(func)} is used that is not its main one")
+
+
 def _rule(func: OpOverload[Any, Any]) -> Any:
-    name = _name(func)
+    name = operation_name(func)
     if func.namespace == "aten" and name in RULES:
         return RULES[name]
     if torch.Tag.pointwise in func.tags:
@@ -144,7 +186,7 @@ def _rule(func: OpOverload[Any, Any]) -> Any:
     raise NotFollowedError(f"the operation {name} has no rule")
 
 
-def _name(func: OpOverload[Any, Any]) -> str:
+def operation_name(func: OpOverload[Any, Any]) -> str:
     """An operation's name, the same for its form that works in place."""
     name: str = func.overloadpacket.__name__
     return name.removesuffix("_")

@@ -1,18 +1,17 @@
 """Following one image through a network: every layer's shapes, parameters and cost, without computing a single value."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from copy import deepcopy
-from math import prod
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from convatlas.arith.cost import conv_macs, linear_macs
-from convatlas.arith.shapes import size_formula
-from convatlas.errors import UserError
-from convatlas.inspection.receptive import Follower, Sight
+from convatlas.inspection.copying import on_meta
+from convatlas.inspection.costs import Arguments, Slide, macs_of, slide_of
+from convatlas.inspection.misfit import misfit
+from convatlas.inspection.receptive import Follower, Sight, operation_name
 from convatlas.inspection.settings import settings
 from convatlas.records.model import LayerRecord, TraceRecord
 
@@ -21,19 +20,20 @@ from convatlas.records.model import LayerRecord, TraceRecord
 def trace(model: nn.Module, input_shape: tuple[int, int, int]) -> TraceRecord:
     """The layers of `model` in the order in which one image of `input_shape` (C, H, W) passes them, in evaluation mode.
 
-    Runs on the meta device, on a copy: nothing is computed and the caller's model is not touched. Parameters and MACs are
-    those of modules without children; parameters used outside such modules count in the totals only. MACs are those of
-    convolutions and linear layers. Receptive fields are followed through all operations, in modules or not; what comes after
+    Runs on the meta device, on a copy: nothing is computed and the caller's model is not touched. Layers are modules without
+    children; parameters and MACs outside of these count in the totals only. MACs are those of convolutions and matrix
+    products. Receptive fields are followed through all operations, in modules or not; what comes after
     one without a rule says so. Raises UserError, with the formula, where the image is too small for a layer.
     """
-    copy = deepcopy(model).to("meta").eval()
+    copy = on_meta(model).eval()
     image = torch.empty(1, *input_shape, device="meta")
-    follower = Follower(image)
+    costs = _Costs()
+    follower = Follower(image, observer=costs.add)
     layers: list[LayerRecord] = []
     stages: list[tuple[tuple[int, ...], Sight]] = []
     for stage in _submodule(copy, "stages").children():
         stage.register_forward_hook(lambda _, args, output: stages.append((tuple(output.shape[1:]), follower.sight(output))))
-    with _hooked(copy, layers, follower), follower, torch.no_grad():
+    with _hooked(copy, layers, follower, costs), follower, torch.no_grad():
         copy(image)
     auxiliary = _count(_submodule(model, "auxiliary").parameters())
     last = stages[-1][1] if stages else follower.last_map()
@@ -43,40 +43,69 @@ def trace(model: nn.Module, input_shape: tuple[int, int, int]) -> TraceRecord:
         stage_shapes=tuple(shape for shape, _ in stages),
         params=_count(model.parameters()) - auxiliary,
         auxiliary_params=auxiliary,
-        macs=sum(layer.macs for layer in layers),
+        macs=costs.total,
         receptive_field=last.receptive_field,
         unfollowed=last.unfollowed,
     )
 
 
+class _Costs:
+    """MACs and windows of the operations that are carried out: in total, and since they were last asked for."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self._macs = 0
+        self._slides: list[Slide] = []
+
+    def add(self, func: Any, arguments: Arguments, outputs: list[Tensor]) -> None:
+        """Take an operation in."""
+        macs, slide = macs_of(operation_name(func), arguments, outputs), slide_of(operation_name(func), arguments)
+        self.total += macs
+        self._macs += macs
+        self._slides += [] if slide is None else [slide]
+
+    def taken(self) -> tuple[int, list[Slide]]:
+        """MACs and windows since the last call."""
+        found = self._macs, self._slides
+        self._macs, self._slides = 0, []
+        return found
+
+
 @contextmanager
-def _hooked(model: nn.Module, layers: list[LayerRecord], follower: Follower) -> Iterator[None]:
+def _hooked(model: nn.Module, layers: list[LayerRecord], follower: Follower, costs: _Costs) -> Iterator[None]:
     """Record each leaf's passage into `layers`; while it lasts, a layer that its input is too small for says so."""
     handles = []
     entered: list[tuple[str, nn.Module, tuple[int, ...]]] = []
 
-    def before(name: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
-        return lambda module, args: entered.append((name, module, tuple(args[0].shape[1:])))
+    def before(name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
+        costs.taken()
+        entered.append((name, module, tuple(args[0].shape[1:])))
 
-    def after(name: str) -> Callable[[nn.Module, tuple[Any, ...], Tensor], None]:
-        return lambda module, args, output: layers.append(_record(name, module, args[0], output, follower.sight(output)))
+    def after(name: str, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
+        layers.append(_record(name, module, args[0], output, sight=follower.sight(output), costs=costs.taken()))
 
     for name, module in model.named_modules():
         if next(module.children(), None) is None:
-            handles += [module.register_forward_pre_hook(before(name)), module.register_forward_hook(after(name))]
+            handles += [
+                module.register_forward_pre_hook(partial(before, name)),
+                module.register_forward_hook(partial(after, name)),
+            ]
     try:
         yield
     except (RuntimeError, ValueError):
-        if entered and (misfit := _misfit(*entered[-1])) is not None:
-            raise misfit from None
+        if entered and (found := misfit(*entered[-1])) is not None:
+            raise found from None
         raise
     finally:
         for handle in handles:
             handle.remove()
 
 
-def _record(name: str, module: nn.Module, x: Tensor, output: Tensor, sight: Sight) -> LayerRecord:
-    windowed = len(x.shape) == 4 and _window(module) is not None
+def _record(
+    name: str, module: nn.Module, x: Tensor, output: Tensor, *, sight: Sight, costs: tuple[int, list[Slide]]
+) -> LayerRecord:
+    macs, slides = costs
+    windowed = len(slides) == 1 and len(slides[0].window.kernel) == output.dim() - 2
     return LayerRecord(
         name=name,
         operation=type(module).__name__,
@@ -84,67 +113,11 @@ def _record(name: str, module: nn.Module, x: Tensor, output: Tensor, sight: Sigh
         input_shape=tuple(x.shape[1:]),
         output_shape=tuple(output.shape[1:]),
         params=_count(module.parameters()),
-        macs=_macs(module, x, output),
+        macs=macs,
         receptive_field=sight.receptive_field,
         jump=sight.jump,
         unfollowed=sight.unfollowed,
-        formula=_formula(module, x.shape[-2]) if windowed else None,
-    )
-
-
-def _macs(module: nn.Module, x: Tensor, output: Tensor) -> int:
-    """MACs of a leaf for a batch of one. Norms, activations and poolings multiply little and are not counted."""
-    if isinstance(module, nn.Conv2d):
-        return conv_macs(
-            in_channels=module.in_channels,
-            out_channels=module.out_channels,
-            kernel_area=prod(module.kernel_size),
-            groups=module.groups,
-            out_pixels=prod(output.shape[-2:]),
-        )
-    if isinstance(module, nn.Linear):
-        rows = prod(x.shape[:-1])
-        return linear_macs(in_features=module.in_features, out_features=module.out_features, rows=rows)
-    return 0
-
-
-def _window(module: nn.Module) -> dict[str, int] | None:
-    """Kernel, stride, padding and dilation along the height, for modules that slide a window."""
-    if not isinstance(module, (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)):
-        return None
-    stride = module.stride if module.stride is not None else module.kernel_size
-    window = {
-        "kernel": _first(module.kernel_size),
-        "stride": _first(stride),
-        "padding": 0 if isinstance(module.padding, str) else _first(module.padding),
-    }
-    return window if isinstance(module, nn.AvgPool2d) else window | {"dilation": _first(module.dilation)}
-
-
-def _first(value: Any) -> int:
-    return int(value[0]) if isinstance(value, tuple) else int(value)
-
-
-def _formula(module: nn.Module, size: int) -> str:
-    """The output-size formula of a windowed module for an input of height `size`, with the numbers filled in."""
-    window = _window(module)
-    assert window is not None
-    return size_formula(size, **window, ceil_mode=bool(getattr(module, "ceil_mode", False)))
-
-
-def _misfit(name: str, module: nn.Module, shape: tuple[int, ...]) -> UserError | None:
-    """The error for a layer whose window does not fit into its input (C, H, W); None if that is not what went wrong."""
-    window = _window(module)
-    if window is None or len(shape) != 3:
-        return None
-    room = min(shape[-2:]) + 2 * window["padding"]
-    span = window.get("dilation", 1) * (window["kernel"] - 1) + 1
-    if room >= span:
-        return None
-    return UserError(
-        f"the image is too small: at layer {name} ({type(module).__name__}) the map is {shape[1]}x{shape[2]}, and the output "
-        f"would have {_formula(module, min(shape[-2:]))} pixels a side",
-        fix="Give a larger image.",
+        formula=slides[0].formulas[0] if windowed else None,
     )
 
 

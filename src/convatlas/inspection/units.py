@@ -245,11 +245,15 @@ def in_bins(units: Units, i: int, size: int) -> Units:
 
 def _along(units: Units, side: int, change: Callable[[Extent], Extent]) -> Units:
     """The extents along one side changed."""
-    if side == ROWS:
-        regions = [Region(change(region.rows), region.columns) for region in units.regions]
-    else:
-        regions = [Region(region.rows, change(region.columns)) for region in units.regions]
-    return _tidy(replace(units, regions=tuple(regions)))
+    return _tidy(replace(units, regions=tuple(_changed(region, side, change) for region in units.regions)))
+
+
+def _changed(region: Region, side: int, change: Callable[[Extent], Extent]) -> Region:
+    """A region, and that of its least path, with the extents along one side changed."""
+    rows = change(region.rows) if side == ROWS else region.rows
+    columns = change(region.columns) if side == COLUMNS else region.columns
+    least = None if region.least is None else _changed(region.least, side, change)
+    return Region(rows, columns, None if least == Region(rows, columns) else least)
 
 
 def _read(units: Units, side: int, count: int) -> Units:
@@ -271,14 +275,26 @@ def _united(units: Units, members: Tensor) -> Units:
     """Units each of which depends on several regions: `members` is like `which`, with one more axis for them."""
     if len(set(units.regions)) == 1:
         return replace(units, regions=units.regions[:1], which=torch.zeros_like(members[..., 0]))
-    sets, which = torch.unique(members.flatten(0, -2), dim=0, return_inverse=True)
+    rows = members.flatten(0, -2)
+    if torch.equal(rows, rows[:1].expand_as(rows)):
+        whole = _union([units.regions[i] for i in set(rows[0].tolist())], units.image)
+        return replace(units, regions=(whole,), which=torch.zeros_like(members[..., 0]))
+    sets, which = torch.unique(rows, dim=0, return_inverse=True)
     unions = tuple(_union([units.regions[i] for i in set(row)], units.image) for row in sets.tolist())
     return _tidy(replace(units, regions=unions, which=which.reshape(members.shape[:-1])))
 
 
 def _union(regions: Sequence[Region], image: tuple[int, int]) -> Region:
-    """All the regions as one. What does not move and reaches from end to end is the whole image."""
-    rows, columns = union(region.rows for region in regions), union(region.columns for region in regions)
+    """All the regions as one, and the least of their least paths. What sees no pixel is no path."""
+    whole = _settled(union(region.rows for region in regions), union(region.columns for region in regions), image)
+    paths = [path for region in regions if (path := region.through_least).size[0] > 0]
+    least = min(paths, key=lambda path: path.size, default=whole)
+    least = _settled(least.rows, least.columns, image)
+    return whole if least == whole else replace(whole, least=least)
+
+
+def _settled(rows: Extent, columns: Extent, image: tuple[int, int]) -> Region:
+    """The region of these extents. What does not move and reaches from end to end is the whole image."""
     height, width = image
     return Region(
         rows if rows.jump else all_units(rows, units=1, pixels=height),
