@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "create_model": "convatlas.models.registry",
+    "ledger": "convatlas.inspection.ledger",
     "list_models": "convatlas.models.registry",
     "preprocess": "convatlas.data.preprocessing",
     "to_timm": "convatlas.models.pretrained",
@@ -20,7 +21,17 @@ _HOME = {
     "UserError": "convatlas.errors",
 }
 
-__all__ = ["Preprocessing", "UserError", "create_model", "list_models", "preprocess", "to_timm", "to_torchvision", "trace"]
+__all__ = [
+    "Preprocessing",
+    "UserError",
+    "create_model",
+    "ledger",
+    "list_models",
+    "preprocess",
+    "to_timm",
+    "to_torchvision",
+    "trace",
+]
 
 
 def __getattr__(name: str) -> Any:
