@@ -32,7 +32,12 @@ def tell(text: str) -> None:
 
 def tell_table(table: Table) -> None:
     """A table of the result with its columns as wide as they need: on a narrow terminal lines wrap, and no digit is lost."""
-    _Console(highlight=False, width=max(OUT.width, 80)).print(table)
+    _Console(highlight=False, width=max(OUT.width, 80, narrowest(table))).print(table)
+
+
+def narrowest(table: Table) -> int:
+    """In how many columns a table fits without cutting anything."""
+    return _Console(width=1000).measure(table).minimum
 
 
 def tell_json(record: Any) -> None:

@@ -6,7 +6,19 @@ from typing import Any
 
 import typer
 
-from convatlas.cli import atlas, comparing, converting, differing, scaling, training, weights
+from convatlas.cli import (
+    atlas,
+    calculating,
+    comparing,
+    converting,
+    differing,
+    drawing,
+    flowing,
+    scaling,
+    showing,
+    training,
+    weights,
+)
 from convatlas.cli.console import say
 from convatlas.errors import UserError
 
@@ -27,11 +39,15 @@ app.command("eval")(training.evaluate)
 app.command("predict")(training.predict)
 app.command("report")(comparing.report)
 app.command("list")(atlas.list_models)
+app.command("show")(showing.show)
+app.command("gradients")(flowing.gradients)
 app.command("diff")(differing.diff)
+app.command("draw")(drawing.draw)
 app.command("data")(atlas.data)
 app.command("weights")(weights.weights)
 app.command("convert")(converting.convert)
 app.command("scale")(scaling.scale)
+app.add_typer(calculating.app)
 
 
 def main() -> None:

@@ -45,6 +45,7 @@ def train(
     precision: o.Precision = "auto",
     device: o.Device = "auto",
     threads: o.Threads = None,
+    gradients: Annotated[bool, typer.Option("--gradients", help="Keep each layer's gradients, once an epoch.")] = False,
     no_verify: o.NoVerify = False,
     skip_unreadable: o.SkipUnreadable = False,
     as_json: o.Json = False,
@@ -80,6 +81,7 @@ def train(
         cutout=cutout,
         precision=precision,
         device=device,
+        gradients=gradients,
     )
     _train(recipe, chosen, out or o.fresh_folder(model), threads=threads, as_json=as_json)
 

@@ -66,7 +66,7 @@ class Books:
         self.passage = Passage(copy, image, ended=self._enter, numpy=None if image.is_meta else self._lose)
         self.element_size = image.element_size()
         self._copy, self._image = copy, image
-        self._names = {id(each): path for path, each in chain(copy.named_parameters(), copy.named_buffers())}
+        self._names = {id(each): path.rpartition(".")[2] for path, each in chain(copy.named_parameters(), copy.named_buffers())}
         self._paid: set[int] = set()
         self._stored = {_storage(each) for each in (image, *copy.parameters(), *copy.buffers())}
         self._macs = 0

@@ -30,11 +30,7 @@ class Variant:
 CIFAR = (32, 10)
 IMAGENET = (224, 1000)
 PUBLISHED_FOR: dict[str, tuple[int, int]] = {
-    "resnet20": CIFAR,
-    "resnet32": CIFAR,
-    "resnet44": CIFAR,
-    "resnet56": CIFAR,
-    "resnet110": CIFAR,
+    **{f"resnet{depth}{tag}": CIFAR for depth in (20, 32, 44, 56, 110) for tag in ("", ".plain")},
     "densenet_bc_100_12": CIFAR,
     **{f"efficientnet_b{phi}": (scale.resolution, 1000) for phi, scale in PUBLISHED.items()},
     "efficientnet_v2_s": (384, 1000),

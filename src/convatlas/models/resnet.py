@@ -12,6 +12,7 @@ Wide ResNet: Zagoruyko & Komodakis, "Wide Residual Networks", arXiv:1605.07146.
     stem         7x7 stride 2, then 3x3 max pooling stride 2     table 1, conv1 and conv2_x
     stages       four, at 1/4, 1/8, 1/16, 1/32 of the image      table 1
     CIFAR-10     3x3 stem, three stages of 16, 32, 64 channels   section 4.2 (resnet20 to resnet110)
+    plain        the CIFAR-10 networks without shortcuts         section 4.2 (resnet20.plain to resnet110.plain)
     head         global average pooling, linear                  table 1
 
 Departures of the bare names, each as in the weights people load:
@@ -132,7 +133,23 @@ class PaperBottleneck(nn.Module):
         return out
 
 
-Block = BasicBlock | Bottleneck | PaperBottleneck
+class PlainBlock(nn.Module):
+    """A BasicBlock without its shortcut: (N, in, H, W) -> (N, width, H / stride, W / stride). Section 4.2, "plain" networks."""
+
+    def __init__(self, in_channels: int, width: int, *, stride: int) -> None:
+        super().__init__()
+        self.out_channels = width
+        self.conv1 = conv_norm(in_channels, width, kernel=3, stride=stride)
+        self.conv2 = conv_norm(width, width, kernel=3)
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """relu(F(x))."""
+        out: Tensor = self.relu(self.conv2(self.relu(self.conv1(x))))
+        return out
+
+
+Block = BasicBlock | Bottleneck | PaperBottleneck | PlainBlock
 ZERO_PADDED = partial(BasicBlock, shortcut=ZeroPadding)
 
 
@@ -153,9 +170,9 @@ DOUBLED = (128, 256, 512, 1024)
 """Channels of the 3x3 convolutions of ResNeXt 32x4d and of the wide networks. `resnext101_32x8d` doubles them again."""
 
 
-def _cifar(n: int) -> ResNetConfig:
-    """The CIFAR-10 network of 6n + 2 layers with option A shortcuts (section 4.2)."""
-    return ResNetConfig(ZERO_PADDED, (n, n, n), (16, 32, 64), stem=16)
+def _cifar(n: int, block: Callable[..., Block] = ZERO_PADDED) -> ResNetConfig:
+    """The CIFAR-10 network of 6n + 2 layers (section 4.2), with option A shortcuts or of another block."""
+    return ResNetConfig(block, (n, n, n), (16, 32, 64), stem=16)
 
 
 VARIANTS = {
@@ -178,6 +195,11 @@ VARIANTS = {
     "resnet44": _cifar(7),
     "resnet56": _cifar(9),
     "resnet110": _cifar(18),
+    "resnet20.plain": _cifar(3, PlainBlock),
+    "resnet32.plain": _cifar(5, PlainBlock),
+    "resnet44.plain": _cifar(7, PlainBlock),
+    "resnet56.plain": _cifar(9, PlainBlock),
+    "resnet110.plain": _cifar(18, PlainBlock),
     "resnet.pocket": ResNetConfig(BasicBlock, (3, 3, 3), (16, 32, 64), stem=16),
 }
 

@@ -17,7 +17,7 @@ class Recipe:
     at most images are shifted (0: not at all; None: an eighth of their side); `cutout` the side of the square that is
     blanked, in pixels (0: none); `validation` the share of the training images held out where the data has no validation
     split of its own. `data_fingerprint` identifies the data's content, so that a run is never continued or judged on other
-    data.
+    data. `gradients` says whether gradients are measured, and kept, once an epoch; it does not change the outcome.
     """
 
     model: str
@@ -45,6 +45,7 @@ class Recipe:
     memory_format: str = "auto"
     device: str = "auto"
     skip_unreadable: bool = False
+    gradients: bool = False
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,22 @@ def duration(seconds: float | None) -> str:
     return f"{whole // 3600}{_THIN}h {whole % 3600 // 60}{_THIN}min"
 
 
+def power(value: float) -> str:
+    """A power of ten, as it is written: 0.001 is "10⁻³"."""
+    return "10" + str(round(math.log10(value))).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+
+
+def scientific(value: float | None) -> str:
+    """Two significant digits, with a power of ten where a person would take one: "0.29", "6.4 × 10²", "3.4 × 10⁻¹²"."""
+    known = finite(value)
+    if known is None:
+        return DASH
+    if known == 0 or 0.01 <= abs(known) < 1000:
+        return significant(known, digits=2)
+    digits, _, exponent = f"{known:.1e}".partition("e")
+    return f"{digits}{_THIN}×{_THIN}{power(10.0 ** int(exponent))}"
+
+
 def tick(value: float) -> str:
     """An axis value, as short as it goes: 0.25, 20, 1.5 k."""
     return short(value) if abs(value) >= 1000 else significant(value)

@@ -36,7 +36,7 @@ class Figure:
 def comparison_page(comparison: Comparison, runs: Sequence[RunRecord], *, continue_with: str | None = None) -> str:
     """The report of a comparison. `continue_with` is the command that goes on with an incomplete one."""
     shown = views(comparison, runs)
-    return _templates().get_template("comparison.html.j2").render(
+    return templates().get_template("comparison.html.j2").render(
         comparison=comparison,
         continue_with=continue_with,
         views=shown,
@@ -57,7 +57,8 @@ def comparison_page(comparison: Comparison, runs: Sequence[RunRecord], *, contin
 
 
 @cache
-def _templates() -> jinja2.Environment:
+def templates() -> jinja2.Environment:
+    """The environment of all pages: escapes everything, and refuses a name that the page does not have."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("convatlas.report"),
         autoescape=True,

@@ -25,6 +25,7 @@ from convatlas.records import codec, storage
 from convatlas.records.run import Choices, EpochMetrics, ModelConfig, Recipe, RunSummary, read_metrics
 from convatlas.training import checkpoint
 from convatlas.training.evaluate import predict_logits, score
+from convatlas.training.gradients import forget_flows, keep_flow
 from convatlas.training.optim import MovingAverage, make_optimizer
 from convatlas.training.precision import autocast, choose, memory_format
 from convatlas.training.prepare import examine, first_summary, network_for
@@ -138,6 +139,8 @@ def _go(
         if state is not None:
             _restore(run, state)
         _forget_unsaved_epochs(run)
+        if recipe.gradients and run.position.step == 0:
+            keep_flow(folder, run.model, data=data, recipe=recipe, epoch=0)
         with _outcome_kept(run):
             while run.progress < 1.0:
                 _train_epoch(run)
@@ -279,6 +282,8 @@ def _close_epoch(run: Run) -> None:
         images_per_second=here.images / here.seconds,
         val_accuracy=val_accuracy,
     )
+    if run.recipe.gradients:
+        keep_flow(run.folder, run.model, data=data, recipe=run.recipe, epoch=here.epoch + 1)
     run.position = Position(epoch=here.epoch + 1, step=here.step, images=here.images, seconds=here.seconds)
     if time.monotonic() - run.state_saved >= SECONDS_BETWEEN_STATES or run.progress >= 1.0:
         _save(run)
@@ -315,6 +320,7 @@ def _forget_unsaved_epochs(run: Run) -> None:
     path = run.folder / "metrics.jsonl"
     kept = [m for m in read_metrics(path) if m.epoch <= run.position.epoch]
     storage.write_text(path, "".join(codec.to_line(m) for m in kept))
+    forget_flows(run.folder, after=run.position.epoch if run.position.step else -1)
     if kept:
         last = kept[-1]
         run.summary = replace(run.summary, epochs_done=last.epoch, images_seen=last.images_seen, val_accuracy=last.val_accuracy)

@@ -90,6 +90,16 @@ def spanning(values: Iterable[float], *, count: int = 4) -> Scale:
     return Scale(low, high, ticks, log=True)
 
 
+def decades(values: Iterable[float], *, most: int = 7) -> Scale:
+    """A logarithmic scale for positive values of any size, from a power of ten to another, at most `most` of them marked."""
+    known = [each for each in values if each > 0 and math.isfinite(each)] or [1.0]
+    low, high = math.floor(math.log10(min(known))), math.ceil(math.log10(max(known)))
+    high = max(high, low + 1)
+    step = -(-(high - low) // (most - 1))
+    ticks = tuple(10.0**power for power in range(low, high + 1) if (power - low) % step == 0)
+    return Scale(10.0**low, 10.0**high, ticks, log=True)
+
+
 def frame(plot: Plot, *, x: Axis, y: Axis) -> Markup:
     """Grid lines, tick labels and the two names. The scales must already lie between the plot's edges."""
     return svg.tag("g", *_columns(plot, x), *_rows(plot, y), class_="axes")

@@ -32,7 +32,8 @@ class Series:
 class Paper:
     """How large a drawing is, what it shows (for those who cannot see it), and the names of its axes.
 
-    `x_whole` marks whole numbers only (epochs); `y_floor` and `y_ceiling` are ends that the quantity itself has.
+    `x_whole` marks whole numbers only (epochs); `y_floor` and `y_ceiling` are ends that the quantity itself has. `y_log` takes
+    values of any size, by powers of ten; one of 0 is then a gap.
     """
 
     width: float
@@ -44,6 +45,7 @@ class Paper:
     y_format: Format = figures.tick
     y_floor: float | None = None
     y_ceiling: float | None = None
+    y_log: bool = False
 
 
 def lines(series: Sequence[Series], *, paper: Paper) -> Markup:
@@ -69,8 +71,9 @@ def _axes(series: Sequence[Series], plot: Plot, paper: Paper) -> tuple[Axis, Axi
     furthest = max((x for x, _ in points), default=1.0) or 1.0
     kept = tuple(each for each in across.ticks if each <= furthest * 1.0001 and not (paper.x_whole and each % 1))
     x = axes.Scale(0.0, furthest, kept).between(plot.left, plot.right)
-    y = axes.linear((y for _, y in points), floor=paper.y_floor, ceiling=paper.y_ceiling).between(plot.bottom, plot.top)
-    return Axis(x, paper.x_name), Axis(y, paper.y_name, paper.y_format)
+    heights = [y for _, y in points]
+    scale = axes.decades(heights) if paper.y_log else axes.linear(heights, floor=paper.y_floor, ceiling=paper.y_ceiling)
+    return Axis(x, paper.x_name), Axis(scale.between(plot.bottom, plot.top), paper.y_name, paper.y_format)
 
 
 def _curves(series: Series, x: Axis, y: Axis) -> Markup:

@@ -1,0 +1,150 @@
+"""`convatlas show`: the ledger of a network, one row a layer, in the order in which data flows."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from convatlas.cli.console import OUT, counted, narrowest, printable, tell, tell_json, tell_table
+from convatlas.cli.options import Json, check_new
+from convatlas.errors import UserError
+from convatlas.records import storage
+from convatlas.records.ledger import Ledger, LedgerRow
+from convatlas.report import ledger_words as words
+from convatlas.report.folding import Branch, Item, rows_in, tree
+from convatlas.report.ledger_page import ledger_page, memory_needs
+
+Name = Annotated[str, typer.Argument(help="A model of `convatlas list --all`, or a factory: path/to/file.py:make_model.")]
+ImageSize = Annotated[
+    int | None, typer.Option("--image-size", help="Pixels a side (default: what it was published for, or 224).")
+]
+InChans = Annotated[int | None, typer.Option("--in-chans", help="Channels of the image (default: its own, or 3).")]
+
+
+def show(
+    name: Name,
+    image_size: ImageSize = None,
+    in_chans: InChans = None,
+    num_classes: Annotated[int | None, typer.Option("--num-classes", help="Classes (default: its own).")] = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", "-b", help="For the estimate of training's memory.", min=1)] = 32,
+    unfolded: Annotated[bool, typer.Option("--all", help="Every block, also those that repeat the one before.")] = False,
+    html: Annotated[Path | None, typer.Option("--html", help="Write a page with all columns to this new file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """What every layer does, costs, keeps and sees, with the output-size formula filled in."""
+    check_new(html)
+    ledger = ledger_of(name, image_size=image_size, in_chans=in_chans, num_classes=num_classes)
+    if html is not None:
+        storage.write_text(html, ledger_page(ledger, batch_size=batch_size))
+    if as_json:
+        tell_json(ledger)
+        return
+    tell(f"{ledger.model}, one image of {'x'.join(map(str, ledger.input_shape))}")
+    tell("")
+    tell_table(_table(tree(ledger, fold=not unfolded)))
+    _totals(ledger, batch_size)
+    if html is not None:
+        tell(f"written: {html}")
+
+
+def ledger_of(name: str, *, image_size: int | None, in_chans: int | None, num_classes: int | None) -> Ledger:
+    """The ledger of a variant, built on the meta device, or of what a factory in a file makes."""
+    import torch
+
+    from convatlas.inspection.ledger import ledger
+    from convatlas.models.registry import create_model, find_variant
+    from convatlas.models.user_files import is_user_file, model_from_file
+
+    if is_user_file(name):
+        if num_classes is not None:
+            raise UserError("--num-classes is for models of the atlas", fix="Let the factory make the number of classes.")
+        size = 224 if image_size is None else image_size
+        return ledger(model_from_file(name), (3 if in_chans is None else in_chans, size, size), name=name)
+    variant = find_variant(name)
+    size = variant.image_size if image_size is None else image_size
+    channels = variant.in_chans if in_chans is None else in_chans
+    with torch.device("meta"):
+        model = create_model(name, num_classes=num_classes, in_chans=channels, image_size=size)
+    return ledger(model, (channels, size, size), name=name)
+
+
+# The table
+
+
+def _table(items: Sequence[Item]) -> Table:
+    """With all columns where there is room, else without those that need some thought."""
+    whole = _drawn(items, wide=True)
+    return whole if narrowest(whole) <= OUT.width else _drawn(items, wide=False)
+
+
+def _drawn(items: Sequence[Item], *, wide: bool) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("layer", no_wrap=True)
+    table.add_column("operation", min_width=37 if wide else 22)
+    for heading in ("output", "params", "MACs", *(["keeps"] if wide else []), "field", *(["jump", "start"] if wide else [])):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for cells, style in _lines(items, 0):
+        kept = cells if wide else [cell for i, cell in enumerate(cells) if i not in (5, 7, 8)]
+        table.add_row(*(Text("\n".join(printable(line) for line in cell.split("\n")), style=style) for cell in kept))
+    return table
+
+
+def _lines(items: Sequence[Item], depth: int) -> Iterator[tuple[list[str], str]]:
+    """The cells of each line with their style, modules with what is in them below."""
+    indent = "  " * depth
+    for item in items:
+        rows = list(rows_in([item]))
+        if isinstance(item, Branch):
+            kind = f"{item.kind} x {item.times}" if item.times > 1 else item.kind
+            sums = [words.total(rows, lambda row: row.params), words.total(rows, lambda row: row.macs)]
+            heading = [f"{indent}{item.name}", kind, "", *(words.short(value) if value else "" for value in sums), "", "", "", ""]
+            yield heading, "" if depth else "bold"
+            yield from _lines(item.items, depth + 1)
+        else:
+            yield [f"{indent}{item.name or '.'}", *_cells(rows)], ""
+
+
+def _cells(rows: Sequence[LedgerRow]) -> list[str]:
+    return [
+        "\n".join([words.what(rows), *words.formulas(rows)]),
+        words.shape(rows),
+        words.number(rows, lambda row: row.params, write=words.short),
+        words.number(rows, lambda row: row.macs, write=words.short),
+        words.number(rows, lambda row: row.kept_bytes, write=words.size),
+        words.field(rows),
+        words.number(rows, lambda row: row.jump),
+        words.number(rows, lambda row: row.start),
+    ]
+
+
+# Below it
+
+
+def _totals(ledger: Ledger, batch_size: int) -> None:
+    tell("")
+    more = f", and {ledger.auxiliary_params:,} that only training uses" if ledger.auxiliary_params else ""
+    tell(f"{ledger.params:,} parameters{more}; {ledger.macs:,} MACs")
+    memory = ledger.memory
+    tell(f"memory: weights {words.size(memory.weights)}; all maps of one image {words.size(memory.activations)}")
+    if memory.kept is not None:
+        tell(f"training keeps {words.size(memory.kept)} of each image until the backward pass")
+        said = ", ".join(f"{words.size(value)} with {optimizer}" for optimizer, value in memory_needs(ledger, batch_size))
+        tell(f"training with {counted(batch_size, 'image')} a batch: about {said}")
+    tell(_seen(ledger))
+    for kind, reason, where in words.hints(ledger):
+        others = f" and {len(where) - 2} more" if len(where) > 3 else ""
+        tell(f"{kind}: {'; '.join(where if len(where) <= 3 else where[:2])}{others}. {reason}")
+    for note in ledger.notes:
+        tell(f"note: {note}")
+    tell("field: pixels a side that a unit can see, through the least and the furthest-seeing path; all: the whole image.")
+    tell(". is called between modules; a..b: first and last of what is folded. --all unfolds, --html FILE has every column.")
+
+
+def _seen(ledger: Ledger) -> str:
+    if ledger.sees_all is None:
+        return "no unit sees the whole image"
+    row = ledger.rows[ledger.sees_all]
+    return f"every unit sees the whole image from {row.name or 'the network itself'} ({row.operation}) on"

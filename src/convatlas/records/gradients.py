@@ -1,0 +1,72 @@
+"""How gradients flow through a network: what is measured of each layer, at initialisation and along a run."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from convatlas.errors import UserError
+from convatlas.records import codec
+
+
+@dataclass(frozen=True)
+class LayerGradient:
+    """One layer that has weights, in the order of the data.
+
+    `weight` and `weight_gradient` are the norms of its weights and of their gradient. `activation` is the standard deviation
+    of its output, `activation_gradient` the root of the mean square of the loss's gradient by the output, times the number of
+    images in the batch, so that neither depends on the batch's size.
+    """
+
+    name: str
+    operation: str
+    params: int
+    weight: float
+    weight_gradient: float
+    activation: float
+    activation_gradient: float
+
+
+@dataclass(frozen=True)
+class GradientFlow:
+    """The layers of a network for one batch. `epoch` 0 is before the first step; `loss` is the batch's, in nats.
+
+    `similarity` is the mean cosine between the gradients of the loss by two images that differ little (see
+    `inspection.gradients`), None if that was not measured.
+    """
+
+    model: str
+    seed: int
+    epoch: int
+    loss: float | None
+    layers: tuple[LayerGradient, ...]
+    similarity: float | None = None
+
+
+@dataclass(frozen=True)
+class GradientComparison:
+    """Several networks, several seeds each, on the same batches. `norm` and `start` say what was changed of all of them."""
+
+    data: str
+    image_size: int
+    batch_size: int
+    seeds: tuple[int, ...]
+    norm: str
+    start: str
+    torch: str
+    command: str
+    flows: tuple[GradientFlow, ...]
+
+
+FILE = "gradients.jsonl"
+"""The file of a run folder that has a flow for each epoch, from 0 on."""
+
+
+def read_flows(folder: Path) -> tuple[GradientFlow, ...]:
+    """The flows of a run, epoch by epoch; a torn last line is left out. Raises UserError for a run that has none."""
+    path = folder / FILE
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+    except FileNotFoundError:
+        raise UserError(f"{folder} has no gradients", fix="Train with --gradients to keep them epoch by epoch.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is damaged: {error}", fix="Restore it, or start the run anew in another folder.") from None
+    return tuple(codec.from_text(GradientFlow, line, where=f"{path}:{i}") for i, line in enumerate(lines, 1) if line)

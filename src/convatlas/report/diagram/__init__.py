@@ -1,0 +1,1 @@
+"""Networks drawn as on a board, from their ledgers, and the line of descent of the landmark networks. No torch here."""

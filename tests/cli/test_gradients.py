@@ -1,0 +1,71 @@
+"""`convatlas gradients`: networks before the first step, and runs."""
+
+import json
+
+import pytest
+
+from convatlas.records import codec
+from convatlas.records.gradients import GradientComparison
+
+from .makers import convatlas
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    place = tmp_path_factory.mktemp("gradients")
+    (place / "there").mkdir()
+    for name, more in (("with", ["--gradients"]), ("without", [])):
+        words = ["train", "lenet.pocket", "--data", "shapes", "--epochs", "1", "--batch-size", "256", "--out", name, *more]
+        done = convatlas(*words, folder=place)
+        assert done.returncode == 0, done.stderr
+    return place
+
+
+def test_two_networks(folder):
+    done = convatlas(
+        "gradients", "resnet20.plain", "resnet20", "--seeds", "2", "--batch-size", "16", "--out", "out", folder=folder
+    )
+    assert done.returncode == 0, done.stderr
+    names = [line.split()[0] for line in done.stdout.splitlines() if line.startswith("resnet20")]
+    assert names == ["resnet20.plain", "resnet20"]
+    assert {path.name for path in (folder / "out").iterdir()} == {"gradients.html", "gradients.json", "gradients.svg"}
+    record = codec.read(GradientComparison, folder / "out" / "gradients.json")
+    assert [(flow.model, flow.seed) for flow in record.flows] == [(m, s) for m in ("resnet20.plain", "resnet20") for s in (0, 1)]
+    assert record.flows[0].similarity < 0.2 < record.flows[2].similarity
+    page = (folder / "out" / "gradients.html").read_text()
+    assert "convatlas gradients resnet20.plain resnet20 --seeds 2" in page
+    assert (folder / "out" / "gradients.svg").read_text().startswith("<?xml")
+
+
+def test_along_a_run(folder):
+    done = convatlas("gradients", "with", "--out", "along", "--json", folder=folder)
+    assert done.returncode == 0, done.stderr
+    flows = json.loads(done.stdout)["runs"]["with"]
+    assert [flow["epoch"] for flow in flows] == [0, 1]
+    assert {path.name for path in (folder / "along").iterdir()} == {"gradients.html", "with.svg"}
+
+
+BAD = [
+    (["gradients", "resnet20.plan"], "no model called 'resnet20.plan'. Did you mean resnet20.plain"),
+    (["gradients", "resnet20", "resnet20"], "a model stands twice"),
+    (["gradients", "resnet20", "--seeds", "0"], "--seeds is '0'"),
+    (["gradients", "resnet20", "--seeds", "3,3"], "a seed stands twice"),
+    (["gradients", "resnet20", "--norm", "no"], "norm is 'no'. Give own or none"),
+    (["gradients", "resnet20", "--start", "he"], "start is 'he'"),
+    (["gradients", "resnet20", "--batch-size", "1"], "--batch-size is 1"),
+    (["gradients", "resnet20", "--out", "there"], "there exists already"),
+    (["gradients", "with", "resnet20"], "models and runs cannot be mixed"),
+    (["gradients", "without"], "without has no gradients. Train with --gradients"),
+    (["gradients", "vgg16", "--image-size", "8"], "images of 8 pixels do not fit vgg16"),
+]
+
+
+@pytest.mark.parametrize(("words", "message"), BAD, ids=[" ".join(words) for words, _ in BAD])
+def test_bad_input(words, message, folder):
+    before = sorted(path.name for path in folder.iterdir())
+    done = convatlas(*words, folder=folder)
+    assert done.returncode == 2, done.stdout + done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: ")
+    assert message in last
+    assert sorted(path.name for path in folder.iterdir()) == before

@@ -1,0 +1,121 @@
+"""`convatlas show`: the ledger at a terminal, as JSON and as a page."""
+
+import json
+
+import pytest
+
+from convatlas.records import codec
+from convatlas.records.ledger import Ledger
+
+from .makers import convatlas
+
+NET = """
+import torch
+from torch import nn
+from beside import WIDTH
+
+def make():
+    return nn.Sequential(nn.Conv2d(3, WIDTH, 3, padding=1), nn.BatchNorm2d(WIDTH), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(WIDTH, 5))
+
+class Decides(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+    def forward(self, x):
+        return self.conv(x) if x.sum() > 0 else x
+
+class Two(nn.Module):
+    def forward(self, image, mask):
+        return image * mask
+
+def broken():
+    raise ValueError("no weights")
+
+def number():
+    return 3
+
+WORDS = "not callable"
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    place = tmp_path_factory.mktemp("show")
+    (place / "net.py").write_text(NET)
+    (place / "beside.py").write_text("WIDTH = 7\n")
+    (place / "syntax.py").write_text("def make(:\n")
+    (place / "there.html").write_text("mine")
+    return place
+
+
+def test_a_network_of_the_atlas(folder):
+    done = convatlas("show", "resnet18", folder=folder, COLUMNS="100")
+    assert done.returncode == 0, done.stderr
+    text = done.stdout
+    assert "floor((224 - 7 + 2*3) / 2) + 1 = 112" in text
+    assert "BasicBlock x 2" in text
+    assert "11,689,512 parameters; 1,814,073,344 MACs" in text
+    assert "every unit sees the whole image from head.pool (AdaptiveAvgPool2d) on" in text
+    assert "skipped pixels: stages.1.0.shortcut.conv: kernel 1, stride 2" in text
+    assert max(len(line) for line in text.splitlines() if "  " in line) <= 100
+
+
+def test_all_columns_where_there_is_room(folder):
+    wide = convatlas("show", "resnet18", folder=folder, COLUMNS="140").stdout.splitlines()
+    assert wide[2].split() == ["layer", "operation", "output", "params", "MACs", "keeps", "field", "jump", "start"]
+    narrow = convatlas("show", "resnet18", folder=folder, COLUMNS="60").stdout.splitlines()
+    assert narrow[2].split() == ["layer", "operation", "output", "params", "MACs", "field"]
+    assert not any("…" in line for line in (*wide, *narrow)), "no digit is lost"
+
+
+def test_unfolded(folder):
+    folded, unfolded = (convatlas("show", "convnext.pocket", *more, folder=folder).stdout for more in ((), ("--all",)))
+    assert "Block x 2" in folded
+    assert "Block x" not in unfolded
+    assert len(unfolded.splitlines()) > len(folded.splitlines())
+
+
+def test_json_is_the_record(folder):
+    done = convatlas("show", "lenet5", "--json", folder=folder)
+    record = codec.from_plain(Ledger, json.loads(done.stdout), where="x")
+    assert record.params == 61_706
+    assert record.input_shape == (1, 32, 32)
+
+
+def test_ones_own_network_and_a_page(folder):
+    done = convatlas("show", "net.py:make", "--image-size", "32", "--html", "page.html", folder=folder)
+    assert done.returncode == 0, done.stderr
+    assert "idle bias: 0: a bias before BatchNorm. BatchNorm subtracts each channel's mean" in done.stdout
+    assert "layer by layer" in (folder / "page.html").read_text()
+    assert "written: page.html" in done.stdout
+
+
+BAD = [
+    (["show", "resnt18"], "no model called 'resnt18'. Did you mean resnet18"),
+    (["show", "resnet18", "--image-size", "0"], "image_size is 0"),
+    (["show", "vgg16", "--image-size", "8"], "layer stages.4.6 (MaxPool2d) the map is 1x1"),
+    (["show", "resnet18", "--html", "there.html"], "there.html exists already"),
+    (["show", "resnet18", "--batch-size", "0"], "--batch-size"),
+    (["show", "net.py"], "'net.py' names no factory. Name one after a colon"),
+    (["show", "net.py:mak"], "net.py has no 'mak'. Did you mean make?"),
+    (["show", "net.py:broken"], "broken() of net.py failed: ValueError: no weights"),
+    (["show", "net.py:number"], "number() of net.py gives a int"),
+    (["show", "net.py:WORDS"], "WORDS() of net.py failed: TypeError"),
+    (["show", "none.py:make"], "none.py is no file"),
+    (["show", "syntax.py:make"], "syntax.py cannot be run: SyntaxError"),
+    (["show", "net.py:Decides"], "may decide upon them"),
+    (["show", "net.py:Two"], "takes 2 inputs (image, mask)"),
+    (["show", "net.py:make", "--in-chans", "1"], "layer 0 takes 3 channels, and is given 1"),
+    (["show", "net.py:make", "--num-classes", "3"], "--num-classes is for models of the atlas"),
+]
+
+
+@pytest.mark.parametrize(("words", "message"), BAD, ids=[" ".join(words) for words, _ in BAD])
+def test_bad_input(words, message, folder):
+    before = sorted(path.name for path in folder.rglob("*") if "__pycache__" not in path.parts)
+    done = convatlas(*words, folder=folder)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert done.stderr.startswith("error: ")
+    assert message in " ".join(done.stderr.split())
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert sorted(path.name for path in folder.rglob("*") if "__pycache__" not in path.parts) == before
