@@ -40,9 +40,9 @@ def test_two_networks(folder):
 def test_along_a_run(folder):
     done = convatlas("gradients", "with", "--out", "along", "--json", folder=folder)
     assert done.returncode == 0, done.stderr
-    flows = json.loads(done.stdout)["runs"]["with"]
-    assert [flow["epoch"] for flow in flows] == [0, 1]
-    assert {path.name for path in (folder / "along").iterdir()} == {"gradients.html", "with.svg"}
+    (run,) = json.loads(done.stdout)
+    assert (run["name"], [flow["epoch"] for flow in run["flows"]]) == ("with", [0, 1])
+    assert {path.name for path in (folder / "along").iterdir()} == {"gradients.html", "gradients.json", "with.svg"}
 
 
 BAD = [
@@ -55,6 +55,7 @@ BAD = [
     (["gradients", "resnet20", "--batch-size", "1"], "--batch-size is 1"),
     (["gradients", "resnet20", "--out", "there"], "there exists already"),
     (["gradients", "with", "resnet20"], "models and runs cannot be mixed"),
+    (["gradients", "with", "./with"], "two runs have the same name"),
     (["gradients", "without"], "without has no gradients. Train with --gradients"),
     (["gradients", "vgg16", "--image-size", "8"], "images of 8 pixels do not fit vgg16"),
 ]

@@ -29,7 +29,7 @@ def test_keeping_gradients_changes_no_bit_of_a_run(model, tmp_path):
     train(replace(recipe, gradients=True), tmp_path / "with", data=data)
     assert weights(tmp_path / "with") == weights(tmp_path / "without")
     assert losses(tmp_path / "with") == losses(tmp_path / "without")
-    flows = read_flows(tmp_path / "with")
+    flows = read_flows(tmp_path / "with").flows
     assert [flow.epoch for flow in flows] == [0, 1, 2]
     assert len({flow.loss for flow in flows}) == 3
     assert not (tmp_path / "without" / "gradients.jsonl").exists()
@@ -42,7 +42,7 @@ def test_a_run_that_was_stopped_has_the_same_gradients(steps, tmp_path):
     with pytest.raises(Stopped):
         train(recipe, tmp_path / "stopped", data=data, watch=StopAfter(steps))
     resume(tmp_path / "stopped", data=data)
-    assert read_flows(tmp_path / "stopped") == read_flows(tmp_path / "whole")
+    assert read_flows(tmp_path / "stopped").flows == read_flows(tmp_path / "whole").flows
 
 
 def test_a_torn_last_line_is_left_out_and_a_damaged_one_is_named(tmp_path):
@@ -50,7 +50,7 @@ def test_a_torn_last_line_is_left_out_and_a_damaged_one_is_named(tmp_path):
     path = tmp_path / "run" / "gradients.jsonl"
     whole = path.read_text()
     path.write_text(whole + whole.splitlines()[0][:50])
-    assert [flow.epoch for flow in read_flows(tmp_path / "run")] == [0, 1]
+    assert [flow.epoch for flow in read_flows(tmp_path / "run").flows] == [0, 1]
     path.write_text("{}\n" + whole)
     with pytest.raises(UserError, match=r"gradients.jsonl:1 lacks the key 'model'"):
         read_flows(tmp_path / "run")

@@ -57,3 +57,56 @@ def transposed_size_formula(
     span = f"{dilation}*({kernel} - 1) + 1" if dilation > 1 else f"{kernel}"
     more = f" + {output_padding}" if output_padding else ""
     return f"({size} - 1) * {stride} - 2*{padding} + {span}{more} = {transposed_output_size(size, **window)}"
+
+
+def same_padding(size: int, *, kernel: int, stride: int = 1, dilation: int = 1) -> int | None:
+    """The least padding, on both sides alike, with which a convolution gives ceil(size / stride) pixels; None if there is none.
+
+    With a stride of 1 this keeps the size: half of the span, rounded down, which an even span does not have ("half" and "same"
+    padding in Dumoulin & Visin 2016, section 2.2.1).
+    """
+    wanted = -(-size // stride)
+    least = stride * (wanted - 1) + effective_kernel(kernel, dilation) - size
+    padding = max(0, -(-least // 2))
+    found = conv_output_size(size, kernel=kernel, stride=stride, padding=padding, dilation=dilation)
+    return padding if found == wanted else None
+
+
+def least_size(*, kernel: int, padding: int = 0, dilation: int = 1) -> int:
+    """The fewest pixels along one axis into which a window fits once."""
+    return max(1, effective_kernel(kernel, dilation) - 2 * padding)
+
+
+def pixels_read(size: int, *, outputs: int, kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1) -> bytes:
+    """For each pixel of an axis, 1 if one of `outputs` windows reads it, else 0.
+
+    Output i reads i * stride - padding + k * dilation, where k runs over the taps, from 0 up to, but not including, `kernel`.
+    """
+    read = bytearray(size)
+    # Windows times taps is large for large maps: the fewer are gone through one by one, the many marked at once.
+    (few, far), (many, step) = sorted([(outputs, stride), (kernel, dilation)])
+    for i in range(few):
+        first = i * far - padding
+        skipped = max(0, -(first // step))
+        taken = min(many, -((first - size) // step)) - skipped
+        if taken > 0:
+            begin = first + skipped * step
+            read[begin : begin + (taken - 1) * step + 1 : step] = b"\1" * taken
+    return bytes(read)
+
+
+def unread(read: bytes) -> tuple[int, int, int]:
+    """How many pixels no window reads, of those that `pixels_read` gives: at the start, between others, at the end."""
+    rest = read.lstrip(b"\0")
+    inner = rest.rstrip(b"\0")
+    return len(read) - len(rest), inner.count(0), len(rest) - len(inner)
+
+
+def padding_only(size: int, *, outputs: int, kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1) -> int:
+    """How many of `outputs` windows have no tap on a pixel of the axis."""
+    reaches = 0
+    for i in range(outputs):
+        first = i * stride - padding
+        lowest, highest = max(0, -(first // dilation)), min(kernel - 1, (size - 1 - first) // dilation)
+        reaches += lowest <= highest
+    return outputs - reaches

@@ -1,42 +1,73 @@
-"""`convatlas calc`: the formulas of convolutional networks, worked out for numbers of one's own."""
+"""`convatlas calc`: the formulas of convolutional networks, worked out for numbers of one's own.
+
+All commands of the group stand in this file, more than 400 lines, since they share how windows are written and told.
+"""
 
 import re
-from pathlib import Path
-from typing import Annotated
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from itertools import accumulate
+from math import prod
+from time import monotonic
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
-from convatlas.arith.cost import conv_macs, conv_params, separable_ratio
+from convatlas.arith import shapes
+from convatlas.arith.cost import conv_macs, conv_params, macs_per_value, separable_ratio
 from convatlas.arith.receptive_field import PIXELS, Extent, through_window
-from convatlas.arith.shapes import conv_output_size, effective_kernel, pool_output_size, size_formula
-from convatlas.cli.console import count, counted, tell, tell_json, tell_table
+from convatlas.cli.console import OUT, count, counted, printable, tell, tell_json, tell_table
 from convatlas.cli.options import Json
-from convatlas.errors import UserError
-from convatlas.records.calc import Separable, Stack, StackLayer, Timing, WindowSum
-from convatlas.records.ledger import Window
+from convatlas.errors import UserError, unknown_name
+from convatlas.records.calc import (
+    AxisCalc,
+    ConvCost,
+    DepthwiseCalc,
+    FieldCalc,
+    FieldLayer,
+    LayerCost,
+    StackCalc,
+    StackLayer,
+    TimingComparison,
+    WindowCalc,
+)
+from convatlas.records.ledger import IMAGE
 
-LARGEST = 20_000
-LARGEST_MAP = 200_000_000
-"""Values of the largest map that is measured."""
-WORD = re.compile(r"(?:conv|pool)?(\d+)(?:/(\d+))?(?:p(\d+))?(?:d(\d+))?")
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
-app = typer.Typer(name="calc", no_args_is_help=True, help="Formulas, worked out: output sizes, costs, receptive fields.")
+LARGEST_SIZE, LARGEST_WINDOW, LARGEST_CHANNELS = 100_000, 10_000, 100_000
+MOST_MACS, MOST_VALUES = 50e9, 100e6
+"""Of one measured layer: more would take minutes, or memory that a small machine does not have."""
+SILENT = 2.0
+"""Seconds after which a measurement shows how far it is."""
+WIDE = 1.5
+"""An interval whose ends are further apart than by this factor says little."""
+KINDS = ("conv", "pool")
+LAYER = re.compile(r"(conv|pool)([0-9]{1,9})(?:/([0-9]{1,9}))?(?:p([0-9]{1,9}))?(?:d([0-9]{1,9}))?")
+Pair = tuple[int, int]
 
-Size = Annotated[str, typer.Option("--size", help="Pixels a side, 32 or 32x48 (rows x columns).")]
-Kernel = Annotated[str, typer.Option("--kernel", help="Kernel, 5 or 3x5.")]
-StrideOption = Annotated[str, typer.Option("--stride", help="Stride, 2 or 2x1.")]
-Padding = Annotated[str, typer.Option("--padding", help="Padding on each side, 1 or 1x2.")]
-Dilation = Annotated[str, typer.Option("--dilation", help="Dilation, 2 or 2x1.")]
-In = Annotated[int | None, typer.Option("--in", help="Channels that come in.")]
-Out = Annotated[int | None, typer.Option("--out", help="Channels that come out.")]
+app = typer.Typer(name="calc", help="Formulas, worked out: output sizes, costs, receptive fields.")
+
+Size = Annotated[str, typer.Option("--size", help="Pixels of the map: 32, or rows x columns as 32x48.")]
+Kernel = Annotated[str, typer.Option("--kernel", help="Kernel: 5, or 3x5.")]
+Stride = Annotated[str, typer.Option("--stride", help="Stride: 2, or 2x1.")]
+Padding = Annotated[str, typer.Option("--padding", help="Zeros on each side: 1, or 1x2.")]
+Dilation = Annotated[str, typer.Option("--dilation", help="Steps between taps: 2, or 2x1.")]
+In = Annotated[int | None, typer.Option("--in", help="Channels that come in, for costs.")]
+Out = Annotated[int | None, typer.Option("--out", help="Channels that come out, for costs.")]
+
+
+# One window
 
 
 @app.command("conv")
 def conv(
     size: Size,
     kernel: Kernel,
-    stride: StrideOption = "1",
+    stride: Stride = "1",
     padding: Padding = "0",
     dilation: Dilation = "1",
     in_channels: In = None,
@@ -45,349 +76,503 @@ def conv(
     no_bias: Annotated[bool, typer.Option("--no-bias", help="Without a bias for each output channel.")] = False,
     as_json: Json = False,
 ) -> None:
-    """The output size of a convolution, pixels that it never reads, and what it costs."""
-    window = _window(size, kernel, stride, padding, dilation)
+    """A convolution: the size that comes out, the pixels that it reads and never reads, and what it costs."""
     channels = _channels(in_channels, out_channels, groups)
-    found = _window_sum(window, ceil_mode=False, channels=channels, groups=groups, bias=not no_bias)
-    _tell_window(found, as_json=as_json)
+    sides = _sides(size, kernel, stride, padding, dilation)
+    rows, columns = (_axis(side, given, ceil_mode=False, pooling=False) for side, given in zip(SIDES, sides, strict=True))
+    cost = None
+    if channels is not None:
+        spent = _spent(*channels, rows.kernel * columns.kernel, groups, pixels=rows.output * columns.output)
+        cost = LayerCost(*channels, groups, spent[0], 0 if no_bias else channels[1], spent[1])
+    _tell_window(WindowCalc("convolution", rows, columns, False, cost), as_json=as_json)
 
 
 @app.command("pool")
 def pool(
     size: Size,
     kernel: Kernel,
-    stride: Annotated[str | None, typer.Option("--stride", help="Stride (default: the kernel).")] = None,
+    stride: Annotated[str | None, typer.Option("--stride", help="Stride: 2, or 2x1 (default: the kernel).")] = None,
     padding: Padding = "0",
     dilation: Dilation = "1",
     ceil_mode: Annotated[bool, typer.Option("--ceil", help="Round up, as GoogLeNet's poolings do.")] = False,
     as_json: Json = False,
 ) -> None:
-    """The output size of a pooling, maximum or average."""
-    window = _window(size, kernel, kernel if stride is None else stride, padding, dilation)
-    for taps, pad in zip(window["kernel"], window["padding"], strict=True):
-        if 2 * pad > taps:
-            raise UserError(
-                f"padding {pad} is more than half the kernel of {taps}", fix="Torch's poolings take at most half of it."
-            )
-    _tell_window(_window_sum(window, ceil_mode=ceil_mode, channels=None, groups=1, bias=False), as_json=as_json)
+    """A pooling, of maxima or averages: the size that comes out, and the pixels that it reads and never reads."""
+    sides = _sides(size, kernel, kernel if stride is None else stride, padding, dilation)
+    rows, columns = (_axis(side, given, ceil_mode=ceil_mode, pooling=True) for side, given in zip(SIDES, sides, strict=True))
+    _tell_window(WindowCalc("pooling", rows, columns, ceil_mode, None), as_json=as_json)
 
 
-def _window(size: str, kernel: str, stride: str, padding: str, dilation: str) -> dict[str, tuple[int, int]]:
-    return {
-        "size": _pair("--size", size, least=1),
-        "kernel": _pair("--kernel", kernel, least=1),
-        "stride": _pair("--stride", stride, least=1),
+SIDES = ("row", "column")
+
+
+def _sides(size: str, kernel: str, stride: str, padding: str, dilation: str) -> list[dict[str, int]]:
+    """Size and window along rows and along columns."""
+    pairs = {
+        "size": _pair("--size", size, most=LARGEST_SIZE),
+        "kernel": _pair("--kernel", kernel),
+        "stride": _pair("--stride", stride),
         "padding": _pair("--padding", padding, least=0),
-        "dilation": _pair("--dilation", dilation, least=1),
+        "dilation": _pair("--dilation", dilation),
     }
+    return [{name: pair[k] for name, pair in pairs.items()} for k in (0, 1)]
 
 
-def _pair(option: str, text: str, *, least: int) -> tuple[int, int]:
-    found = re.fullmatch(r"(\d{1,9})(?:x(\d{1,9}))?", text.strip())
-    if found is None:
-        raise UserError(f"{option} is {text!r}", fix="Give a whole number, or two as rows x columns, such as 3x5.")
-    pair = int(found[1]), int(found[2] or found[1])
-    if not all(least <= each <= LARGEST for each in pair):
-        raise UserError(f"{option} is {text}", fix=f"Give whole numbers from {least} to {LARGEST:,}.")
-    return pair
+def _pair(option: str, text: str, *, least: int = 1, most: int = LARGEST_WINDOW) -> Pair:
+    found = re.fullmatch("([0-9]{1,9})(?:x([0-9]{1,9}))?", text.strip())
+    if found is None or not all(least <= int(each) <= most for each in found.groups(found[1])):
+        fix = f"Give a whole number from {least} to {most:,}, or two as rows x columns, such as 3x5."
+        raise UserError(f"{option} is {text!r}", fix=fix)
+    return int(found[1]), int(found[2] or found[1])
 
 
-def _channels(in_channels: int | None, out_channels: int | None, groups: int) -> tuple[int, int] | None:
-    if in_channels is None and out_channels is None:
+def _whole(option: str, value: int, *, most: int) -> int:
+    if not 1 <= value <= most:
+        raise UserError(f"{option} is {value}", fix=f"Give a whole number from 1 to {most:,}.")
+    return value
+
+
+def _channels(in_channels: int | None, out_channels: int | None, groups: int) -> Pair | None:
+    given = {"--in": in_channels, "--out": out_channels}
+    missing = [option for option, value in given.items() if value is None]
+    if len(missing) == 2 and groups == 1:
         return None
-    if in_channels is None or out_channels is None:
-        missing = "--in" if in_channels is None else "--out"
-        raise UserError(f"{missing} is missing", fix="Costs take both --in and --out; sizes take neither.")
-    for option, value in (("--in", in_channels), ("--out", out_channels), ("--groups", groups)):
-        if not 1 <= value <= LARGEST:
-            raise UserError(f"{option} is {value}", fix=f"Give a whole number from 1 to {LARGEST:,}.")
-    for option, value in (("--in", in_channels), ("--out", out_channels)):
-        if value % groups:
-            raise UserError(f"{value} channels ({option}) cannot be dealt out to {groups} groups", fix="Give a divisor of both.")
-    return in_channels, out_channels
+    if missing:
+        raise UserError(f"{' and '.join(missing)} missing", fix="Costs and groups take --in and --out; sizes take neither.")
+    _whole("--groups", groups, most=LARGEST_CHANNELS)
+    for option, value in given.items():
+        if _whole(option, value or 0, most=LARGEST_CHANNELS) % groups:
+            fix = "Give a --groups that divides both --in and --out."
+            raise UserError(f"{groups} groups do not divide {value} channels ({option})", fix=fix)
+    return in_channels or 0, out_channels or 0
 
 
-def _window_sum(
-    window: dict[str, tuple[int, int]], *, ceil_mode: bool, channels: tuple[int, int] | None, groups: int, bias: bool
-) -> WindowSum:
-    outputs, formulas, unread, skipped, same = [], [], [], [], []
-    for size, kernel, stride, padding, dilation in zip(
-        *(window[name] for name in ("size", "kernel", "stride", "padding", "dilation")), strict=True
-    ):
-        span = effective_kernel(kernel, dilation)
-        if size + 2 * padding < span:
-            raise UserError(
-                f"a kernel that spans {span} pixels does not fit into {size} with padding {padding}",
-                fix=f"It takes a size of {span - 2 * padding} or more, or a padding of {-(-(span - size) // 2)}.",
-            )
-        output = pool_output_size(size, kernel=kernel, stride=stride, padding=padding, dilation=dilation, ceil_mode=ceil_mode)
-        outputs.append(output)
-        formulas.append(size_formula(size, kernel=kernel, stride=stride, padding=padding, dilation=dilation, ceil_mode=ceil_mode))
-        unread.append(max(0, min(size, size + padding - ((output - 1) * stride + span))))
-        inside = min(output, conv_output_size(size, kernel=kernel, stride=stride, padding=padding, dilation=dilation))
-        skipped.append(_skipped(size, inside, kernel=kernel, stride=stride, padding=padding, dilation=dilation))
-        same.append((span - 1) // 2 if span % 2 else None)
-    cost = None if channels is None else _cost(window["kernel"], channels, groups, outputs=outputs, bias=bias)
-    return WindowSum(
-        output=(outputs[0], outputs[1]),
-        formulas=tuple(dict.fromkeys(formulas)),
-        unread=(unread[0], unread[1]),
-        skipped=(skipped[0], skipped[1]),
-        same_padding=(same[0], same[1]),
-        params=None if cost is None else cost[0],
-        macs=None if cost is None else cost[1],
+def _axis(side: str, given: dict[str, int], *, ceil_mode: bool, pooling: bool) -> AxisCalc:
+    """A window along one side, worked out. Raises UserError where it does not fit, or where torch refuses it."""
+    size, kernel, stride, padding, dilation = given.values()
+    if pooling and padding > kernel // 2:
+        fix = f"Give {kernel // 2} or less: torch's poolings take no more, so that no window is all padding."
+        raise UserError(f"--padding is {padding}, more than half the kernel of {kernel}", fix=fix)
+    span = shapes.effective_kernel(kernel, dilation)
+    if size + 2 * padding < span:
+        least, pad = shapes.least_size(kernel=kernel, padding=padding, dilation=dilation), -(-(span - size) // 2)
+        more = "" if pooling and pad > kernel // 2 else f", or a --padding of {pad} or more"
+        raise UserError(
+            f"the kernel spans {counted(span, side)}, and the padded map has {size} + 2*{padding} = {size + 2 * padding}",
+            fix=f"Give a --size of {least} or more{more}.",
+        )
+    window = {"kernel": kernel, "stride": stride, "padding": padding, "dilation": dilation}
+    output = shapes.pool_output_size(size, **window, ceil_mode=ceil_mode)
+    same = shapes.same_padding(size, kernel=kernel, stride=stride, dilation=dilation)
+    return AxisCalc(
+        **given,
+        output=output,
+        formula=shapes.size_formula(size, **window, ceil_mode=ceil_mode),
+        **dict(zip(UNREAD, shapes.unread(shapes.pixels_read(size, outputs=output, **window)), strict=True)),
+        padding_only=shapes.padding_only(size, outputs=output, **window),
+        same_padding=None if same is not None and pooling and same > kernel // 2 else same,
     )
 
 
-def _skipped(size: int, output: int, *, kernel: int, stride: int, padding: int, dilation: int) -> int:
-    """Pixels before the last window's end that no tap of any window touches."""
-    padded = bytearray(max(size + 2 * padding, (output - 1) * stride + effective_kernel(kernel, dilation)))
-    for tap in range(kernel):
-        places = slice(tap * dilation, tap * dilation + (output - 1) * stride + 1, stride)
-        padded[places] = b"\x01" * output
-    end = (output - 1) * stride + effective_kernel(kernel, dilation)
-    return padded[padding : min(padding + size, end)].count(0)
+UNREAD = ("unread_start", "unread_between", "unread_end")
 
 
-def _cost(kernel: tuple[int, int], channels: tuple[int, int], groups: int, *, outputs: list[int], bias: bool) -> tuple[int, int]:
-    area, (before, after) = kernel[0] * kernel[1], channels
-    params = conv_params(in_channels=before, out_channels=after, kernel_area=area, groups=groups, bias=bias)
-    macs = conv_macs(in_channels=before, out_channels=after, kernel_area=area, groups=groups, out_pixels=outputs[0] * outputs[1])
-    return params, macs
-
-
-def _tell_window(found: WindowSum, *, as_json: bool) -> None:
+def _tell_window(found: WindowCalc, *, as_json: bool) -> None:
     if as_json:
         tell_json(found)
         return
-    names = ("", "") if len(found.formulas) == 1 else ("rows: ", "columns: ")
-    for name, formula in zip(names, found.formulas, strict=False):
-        tell(f"{name}{formula}")
-    tell(f"output: {found.output[0]}x{found.output[1]}")
-    for what, pair in (("at the far end no window reaches", found.unread), ("between windows are skipped", found.skipped)):
-        if any(pair):
-            tell(f"{counted(pair[0], 'row')} and {counted(pair[1], 'column')} {what}")
-    if None not in found.same_padding:
-        tell(f"padding {_once(found.same_padding)} keeps the size at stride 1")
-    else:
-        tell("no padding keeps the size at stride 1: the window spans an even number of pixels")
-    if found.params is not None and found.macs is not None:
-        tell(f"{found.params:,} parameters, {found.macs:,} MACs ({count(found.macs)})")
+    rows, columns = found.rows, found.columns
+    alike = rows == columns
+    lines = [("output", f"{rows.output}x{columns.output}, of {rows.size}x{columns.size}")]
+    for name, axis in [("rows and columns", rows)] if alike else [("rows", rows), ("columns", columns)]:
+        lines += [(name, axis.formula), ("", _reads(axis)), *(("", text) for text in _remarks(axis))]
+    if found.cost is not None:
+        lines += list(_costs(found.cost, rows, columns))
+    _tell_lines(lines)
 
 
-def _once(pair: tuple[int | None, int | None]) -> str:
-    return str(pair[0]) if pair[0] == pair[1] else f"{pair[0]}x{pair[1]}"
+def _reads(axis: AxisCalc) -> str:
+    """Which pixels the first and the last output read."""
+    reach = axis.dilation * (axis.kernel - 1)
+    first, last = -axis.padding, (axis.output - 1) * axis.stride - axis.padding
+    holes = f", every {_nth(axis.dilation)}" if axis.dilation > 1 and axis.kernel > 1 else ""
+    outside = f" (the map is 0 to {axis.size - 1})" if first < 0 or last + reach >= axis.size else ""
+    ends = dict.fromkeys([(0, first), (axis.output - 1, last)])
+    said = [f"output {i} reads {begin}" + (f" to {begin + reach}" if reach else "") for i, begin in ends]
+    return f"{', '.join(said)}{holes}{outside}"
+
+
+def _nth(number: int) -> str:
+    return {2: "second", 3: "third"}.get(number, f"{number}th")
+
+
+def _remarks(axis: AxisCalc) -> Iterable[str]:
+    """What is never read, and how to keep the size."""
+    places = {"at the start": axis.unread_start, "between others": axis.unread_between, "at the end": axis.unread_end}
+    never = ", ".join(f"{number:,} {where}" for where, number in places.items() if number)
+    yield f"never read: {axis.unread:,} of {axis.size:,} ({never})" if never else "every pixel is read"
+    if axis.padding_only:
+        yield f"{counted(axis.padding_only, 'output')} of {axis.output:,} read padding only"
+    wanted = -(-axis.size // axis.stride)
+    goal = "keeps the size" if axis.stride == 1 else f"gives {axis.size}/{axis.stride} = {wanted}, rounded up"
+    if axis.same_padding is None:
+        yield f"no padding that is alike on both sides {goal}"
+    elif axis.output != wanted or axis.padding == axis.same_padding:
+        yield f"padding {axis.same_padding} {goal}"
+
+
+def _costs(cost: LayerCost, rows: AxisCalc, columns: AxisCalc) -> Iterable[tuple[str, str]]:
+    kernel, each = f"{rows.kernel}*{columns.kernel}", cost.in_channels // cost.groups
+    biases = f", and {cost.biases:,} biases: {cost.weights + cost.biases:,}" if cost.biases else ""
+    yield "parameters", f"{cost.out_channels}*{each}*{kernel} = {cost.weights:,}{biases}"
+    pixels = f"{rows.output}*{columns.output}"
+    yield "MACs", f"{pixels}*{cost.out_channels}*{each}*{kernel} = {cost.macs:,}"
+
+
+def _tell_lines(lines: Sequence[tuple[str, str]]) -> None:
+    """What is told beside its name, both wrapped on a narrow terminal."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for name, text in lines:
+        table.add_row(Text(name), Text(printable(text)))
+    OUT.print(table)
+
+
+def _tell_prose(text: str) -> None:
+    """Sentences, wrapped between words."""
+    OUT.print(Text(printable(text)))
+
+
+# Depthwise
 
 
 @app.command("depthwise")
 def depthwise(
-    kernel: Annotated[int, typer.Option("--kernel", help="Kernel, an odd number.")],
+    kernel: Kernel,
     in_channels: Annotated[int, typer.Option("--in", help="Channels that come in.")],
     out_channels: Annotated[int, typer.Option("--out", help="Channels that come out.")],
-    size: Annotated[int, typer.Option("--size", help="Pixels a side of the map.")] = 56,
+    size: Size = "56",
     batch_size: Annotated[int, typer.Option("--batch-size", "-b", help="Images that are measured at once.")] = 1,
     no_measure: Annotated[bool, typer.Option("--no-measure", help="Formulas only.")] = False,
     as_json: Json = False,
 ) -> None:
-    """A full convolution beside a depthwise separable one: cost by formula, and time as measured here."""
-    given = {"--kernel": (kernel, 101), "--in": (in_channels, 65_536), "--out": (out_channels, 65_536), "--size": (size, 4096)}
-    for option, (value, most) in {**given, "--batch-size": (batch_size, 4096)}.items():
-        if not 1 <= value <= most:
-            raise UserError(f"{option} is {value}", fix=f"Give a whole number from 1 to {most:,}.")
-    if kernel % 2 == 0:
-        raise UserError(f"--kernel is {kernel}", fix="Give an odd number, so that the map keeps its size.")
-    if not no_measure and batch_size * max(in_channels, out_channels) * size * size > LARGEST_MAP:
-        raise UserError("such maps are too large to be measured", fix="Give a smaller --size, or --no-measure.")
-    found = _separable(
-        kernel,
-        in_channels,
-        out_channels,
-        size,
-        times=None if no_measure else _measured(kernel, in_channels, out_channels, size, batch_size),
+    """A standard convolution against a depthwise separable one: costs by formula, and times as measured here."""
+    taps, pixels = _pair("--kernel", kernel, most=99), _pair("--size", size, most=LARGEST_SIZE)
+    if any(each % 2 == 0 for each in taps):
+        raise UserError(f"--kernel is {kernel}", fix="Give an odd number, so that padding keeps the size.")
+    before, after = (
+        _whole(option, value, most=LARGEST_CHANNELS) for option, value in (("--in", in_channels), ("--out", out_channels))
     )
-    if as_json:
-        tell_json(found)
-    else:
-        _tell_separable(found, kernel, out_channels)
+    _whole("--batch-size", batch_size, most=4096)
+    costed = partial(_cost, pixels=prod(pixels))
+    standard = costed("standard", before, after, prod(taps), 1)
+    parts = costed("depthwise", before, before, prod(taps), before), costed("pointwise", before, after, 1, 1)
+    shape = (batch_size, before, *pixels)
+    if not no_measure:
+        _affordable(standard, after, shape)
+    times = (None, None) if no_measure else _measured(taps, after, shape)
+    ratio = separable_ratio(out_channels=after, kernel_area=prod(taps))
+    found = DepthwiseCalc(taps, before, after, pixels, standard, *parts, ratio, batch_size, *times)
+    (tell_json if as_json else _tell_depthwise)(found)
 
 
-def _separable(kernel: int, before: int, after: int, size: int, *, times: dict[str, Timing] | None) -> Separable:
-    full = _cost((kernel, kernel), (before, after), 1, outputs=[size, size], bias=False)
-    each = _cost((kernel, kernel), (before, before), before, outputs=[size, size], bias=False)
-    mixing = _cost((1, 1), (before, after), 1, outputs=[size, size], bias=False)
-    shares = None
-    if times is not None:
-        from convatlas.inspection.timing import ratio
+def _cost(name: str, before: int, after: int, area: int, groups: int, *, pixels: int) -> ConvCost:
+    weights, macs = _spent(before, after, area, groups, pixels=pixels)
+    per_value = macs_per_value(macs, weights=weights, values_in=before * pixels, values_out=after * pixels)
+    return ConvCost(name, weights, macs, per_value)
 
-        shares = ratio(times["separable"], times["full"])
-    return Separable(
-        full_params=full[0],
-        separable_params=each[0] + mixing[0],
-        full_macs=full[1],
-        separable_macs=each[1] + mixing[1],
-        ratio=(each[1] + mixing[1]) / full[1],
-        by_formula=separable_ratio(out_channels=after, kernel_area=kernel * kernel),
-        measured=shares,
-        full_seconds=None if times is None else times["full"].median,
-        separable_seconds=None if times is None else times["separable"].median,
-        n=0 if times is None else times["full"].n,
-        threads=0 if times is None else times["full"].threads,
+
+def _spent(before: int, after: int, area: int, groups: int, *, pixels: int) -> Pair:
+    """Weights and MACs of a convolution that gives a map of so many pixels."""
+    return (
+        conv_params(in_channels=before, out_channels=after, kernel_area=area, groups=groups),
+        conv_macs(in_channels=before, out_channels=after, kernel_area=area, groups=groups, out_pixels=pixels),
     )
 
 
-def _measured(kernel: int, before: int, after: int, size: int, batch_size: int) -> dict[str, Timing]:
+def _affordable(standard: ConvCost, after: int, shape: tuple[int, ...]) -> None:
+    """Refuse to measure what would take minutes, or more memory than a small machine has."""
+    images, before, *pixels = shape
+    largest = max(images * max(before, after) * prod(pixels), standard.weights)
+    if images * standard.macs > MOST_MACS or largest > MOST_VALUES:
+        raise UserError("such layers take too much time or memory to be measured", fix="Add --no-measure, or give less.")
+
+
+def _measured(kernel: Pair, after: int, shape: tuple[int, ...]) -> tuple[TimingComparison, TimingComparison]:
+    """Both ways in turns: forward, then forward and backward, with a bar if that takes long."""
     import torch
-    from torch import nn
 
     from convatlas.cli.progress import loading_bar
-    from convatlas.inspection.timing import timed
+    from convatlas.inspection.timing import compare_times
 
-    padding = kernel // 2
-    full = nn.Conv2d(before, after, kernel, padding=padding, bias=False)
+    begun = monotonic()
+    with torch.random.fork_rng(devices=[]):  # weights and image are drawn, and the caller's random numbers go on as before
+        layers, image = _both(kernel, shape[1], after), torch.rand(shape)
+    with loading_bar() as bar:
+
+        def show(stage: int, _: int, share: float) -> None:
+            if monotonic() - begun > SILENT:
+                bar("measuring", round(50 * (stage + share)), 100)
+
+        with torch.no_grad():
+            calls = {name: partial(layer, image) for name, layer in layers.items()}
+            forward = compare_times(calls, progress=partial(show, 0))
+        steps = {name: _step(layer, image) for name, layer in layers.items()}
+        return forward, compare_times(steps, progress=partial(show, 1))
+
+
+def _both(kernel: Pair, before: int, after: int) -> "dict[str, nn.Module]":
+    """A standard convolution, and a depthwise and a pointwise one, that keep the size."""
+    from torch import nn
+
+    padding = (kernel[0] // 2, kernel[1] // 2)
     each = nn.Conv2d(before, before, kernel, padding=padding, groups=before, bias=False)
-    separable = nn.Sequential(each, nn.Conv2d(before, after, 1, bias=False))
-    x = torch.rand(batch_size, before, size, size)
-    with torch.no_grad(), loading_bar() as progress:
-        actions = {"full": lambda: full(x), "separable": lambda: separable(x)}
-        return timed(actions, seconds=2.0, tick=lambda share: progress("measuring", round(100 * share), 100))
+    return {
+        "standard": nn.Conv2d(before, after, kernel, padding=padding, bias=False),
+        "separable": nn.Sequential(each, nn.Conv2d(before, after, 1, bias=False)),
+    }
 
 
-def _tell_separable(found: Separable, kernel: int, out_channels: int) -> None:
+def _step(layer: "nn.Module", image: "Tensor") -> Callable[[], object]:
+    """Forward and backward, by the weights and, as within a network, by what comes in."""
+    import torch
+
+    source = image.clone().requires_grad_()
+    wanted = [source, *layer.parameters()]
+    return lambda: torch.autograd.grad(layer(source).sum(), wanted)
+
+
+def _tell_depthwise(found: DepthwiseCalc) -> None:
+    kernel, pair = f"{found.kernel[0]}x{found.kernel[1]}", (found.depthwise, found.pointwise)
+    tell(f"{kernel}, {found.in_channels} to {found.out_channels} channels, on {found.size[0]}x{found.size[1]}, without biases")
     table = Table(box=None, pad_edge=False)
     table.add_column("", no_wrap=True)
-    for heading in ("parameters", "MACs", "ms"):
+    for heading in ("weights", "MACs", "MACs/value"):
         table.add_column(heading, justify="right", no_wrap=True)
-    rows = (
-        ("full", found.full_params, found.full_macs, found.full_seconds),
-        ("depthwise, then 1x1", found.separable_params, found.separable_macs, found.separable_seconds),
-    )
-    for name, params, macs, seconds in rows:
-        table.add_row(name, f"{params:,}", f"{macs:,}", "-" if seconds is None else f"{1000 * seconds:.2f}")
+    for cost in (found.standard, *pair):
+        table.add_row(cost.name, f"{cost.weights:,}", count(cost.macs), _figure(cost.macs_per_value))
+    table.add_row("separable", f"{sum(cost.weights for cost in pair):,}", count(sum(cost.macs for cost in pair)), "")
     tell_table(table)
-    tell(f"ratio of MACs: {found.ratio:.4f} = 1/{out_channels} + 1/{kernel}^2")
-    if found.measured is not None:
-        middle, low, high = found.measured
-        tell(
-            f"ratio of times here: {middle:.3f} (quartiles {low:.3f} to {high:.3f}, {found.n} rounds in turns, "
-            f"{counted(found.threads, 'thread')}, forward, fp32)"
-        )
-        if middle > 1.2 * found.ratio:
-            tell("Less time is saved than the formula says: a depthwise kernel uses each value that it reads for few products,")
-            tell("so that memory, and not arithmetic, sets its pace.")
+    area = f"({found.kernel[0]}*{found.kernel[1]})"
+    lines = [("by formula", f"1/{found.out_channels} + 1/{area} = {found.ratio:.4f} of weights and MACs")]
+    for name, times in (("forward", found.forward), ("and backward", found.training)):
+        lines += [] if times is None else [(name, _timed(times))]
+    _tell_lines(lines)
+    if found.forward is not None:
+        _tell_prose(_verdict(found, found.forward))
+
+
+def _figure(value: float) -> str:
+    """In three digits, or as a whole number."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _timed(times: TimingComparison) -> str:
+    standard, separable = times.timings
+    (ratio,) = times.ratios
+    said = [f"{each.median * 1e3:.3g} ms (quartiles {each.lower * 1e3:.3g} to {each.upper * 1e3:.3g})" for each in times.timings]
+    return (
+        f"{ratio.median:.3f} of the time (95 % interval of the median {ratio.low:.3f} to {ratio.high:.3f}, n = {standard.n}): "
+        f"standard {said[0]}, {separable.name} {said[1]}"
+    )
+
+
+def _verdict(found: DepthwiseCalc, times: TimingComparison) -> str:
+    """How the measured time compares with the formula. Why it differs was not measured: the usual reason is told as such."""
+    (ratio,) = times.ratios
+    run = f"{counted(found.batch_size, 'image')}, float32, processor, {counted(times.threads, 'thread')}, torch {times.torch}"
+    machine = f"Measured here: {run}."
+    if times.busy:
+        machine += f" The machine was busy (load {times.load:g}, {counted(times.cores, 'core')}): measure again when it rests."
+    if ratio.high > WIDE * ratio.low:
+        return f"{machine} The interval is too wide to compare with the formula."
+    if ratio.low <= found.ratio <= ratio.high:
+        return f"{machine} The formula lies within the interval."
+    told = f"{machine} The ratio of times is {ratio.median / found.ratio:.2g} times the formula's."
+    if ratio.median < found.ratio:
+        return told
+    few, many = (_figure(cost.macs_per_value) for cost in (found.depthwise, found.standard))
+    return (
+        f"{told} That is usual: a depthwise convolution does {few} MACs for each value that it moves, the standard one "
+        f"{many}, so that memory, and not arithmetic, tends to set its pace. On small maps, starting two layers counts too."
+    )
+
+
+# Stacks and receptive fields
 
 
 @app.command("stack")
 def stack(
-    kernels: Annotated[list[str], typer.Argument(help="Kernels in order, such as 3 3 3, or 3 3/2 3 with a stride of 2.")],
+    kernels: Annotated[list[str], typer.Argument(help="Kernels in order: 3 3 3, or 3 3/2 3 with a stride of 2.")],
     channels: Annotated[int, typer.Option("--channels", help="Channels in and out of every layer.")] = 64,
+    size: Annotated[int, typer.Option("--size", help="Pixels a side of the map before them.")] = 56,
     as_json: Json = False,
 ) -> None:
-    """Several small kernels beside the one large kernel that sees as much."""
-    if not 1 <= channels <= LARGEST:
-        raise UserError(f"--channels is {channels}", fix=f"Give a whole number from 1 to {LARGEST:,}.")
-    layers = _followed([_word(text) for text in kernels], kernels, size=None)
-    single = layers[-1].receptive_field
-    params = sum(conv_params(in_channels=channels, out_channels=channels, kernel_area=layer.kernel**2) for layer in layers)
-    found = Stack(
-        layers, channels, params, single, conv_params(in_channels=channels, out_channels=channels, kernel_area=single**2)
+    """Small kernels one after the other, against the one large kernel that sees as far."""
+    _whole("--channels", channels, most=LARGEST_CHANNELS)
+    _whole("--size", size, most=LARGEST_SIZE)
+    pairs = [_kernel(text) for text in kernels]
+    steps = list(accumulate((stride for _, stride in pairs), lambda a, b: a * b))
+    extents = _followed([{"kernel": kernel, "stride": stride} for kernel, stride in pairs])
+    layers = tuple(
+        _stacked(*pair, extent, channels, -(-size // step)) for pair, extent, step in zip(pairs, extents, steps, strict=True)
     )
+    field, last = layers[-1].receptive_field, extents[-1]
+    found = StackCalc(channels, size, layers, _stacked(field, steps[-1], last, channels, layers[-1].output))
     if as_json:
         tell_json(found)
-        return
-    _tell_layers(layers)
-    tell("")
-    told = " + ".join(f"{layer.kernel}^2" for layer in layers)
-    tell(f"stacked: ({told}) * {channels}^2 = {found.params:,} parameters, a non-linearity after each")
-    tell(f"one {single}x{single}: {single}^2 * {channels}^2 = {found.single_params:,} parameters, one non-linearity")
-    tell(f"ratio {found.params / found.single_params:.3f}, for weights and, without strides, for MACs")
+    else:
+        _tell_stack(found)
+
+
+def _kernel(text: str) -> Pair:
+    found = re.fullmatch("([0-9]{1,9})(?:/([0-9]{1,9}))?", text.strip())
+    pair = (int(found[1]), int(found[2] or 1)) if found else (0, 0)
+    if not all(1 <= each <= LARGEST_WINDOW for each in pair):
+        fix = f"Give whole numbers from 1 to {LARGEST_WINDOW:,}: a kernel, such as 3, or with its stride, such as 3/2."
+        raise UserError(f"{text!r} is no kernel", fix=fix)
+    return pair
+
+
+def _stacked(kernel: int, stride: int, extent: Extent, channels: int, output: int) -> StackLayer:
+    weights, macs = _spent(channels, channels, kernel**2, 1, pixels=output**2)
+    return StackLayer(kernel, stride, extent.receptive_field or 0, extent.jump, output, weights, macs)
+
+
+def _tell_stack(found: StackCalc) -> None:
+    table = Table(box=None, pad_edge=False)
+    for heading in ("kernel", "field", "jump", "map", "weights", "MACs"):
+        table.add_column(heading, justify="left" if heading == "kernel" else "right", no_wrap=True)
+    for layer in found.layers:
+        numbers = (layer.receptive_field, layer.jump, layer.output, f"{layer.weights:,}", count(layer.macs))
+        table.add_row(f"{layer.kernel}/{layer.stride}" if layer.stride > 1 else str(layer.kernel), *map(str, numbers))
+    tell_table(table)
+    single, squared = found.single, f"{found.channels}^2"
+    small = " + ".join(f"{layer.kernel}^2" for layer in found.layers)
+    large = f"one {single.kernel}x{single.kernel}" + (f" stride {single.stride}" if single.stride > 1 else "")
+    _tell_lines(
+        [
+            ("stack", f"({small}) * {squared} = {found.weights:,} weights; {found.macs:,} MACs"),
+            (large, f"{single.kernel}^2 * {squared} = {single.weights:,} weights; {single.macs:,} MACs"),
+            ("ratio", f"{found.weights / single.weights:.3f} of weights, {found.macs / single.macs:.3f} of MACs"),
+            ("non-linear", f"{counted(len(found.layers), 'time')}, against once"),
+        ]
+    )
+    _tell_prose("All without biases, padded so that a stride of 1 keeps the size.")
 
 
 @app.command("rf")
 def rf(
     layers: Annotated[
-        list[str],
-        typer.Argument(help="Windows such as conv7/2p3 pool3/2p1 (kernel/stride p padding d dilation), or a model."),
+        list[str], typer.Argument(help="conv7/2p3 pool3/2p1 (kernel/stride p padding d dilation), or a model: resnet18.")
     ],
-    size: Annotated[int | None, typer.Option("--size", help="Pixels a side of the image, to follow the maps' sizes too.")] = None,
+    size: Annotated[int | None, typer.Option("--size", help="Pixels a side of the image, to see the maps' sizes.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Receptive field, jump and start, window by window."""
-    if len(layers) == 1 and WORD.fullmatch(layers[0]) is None:
-        layers = _of_model(layers[0])
-    if size is not None and not 1 <= size <= LARGEST:
-        raise UserError(f"--size is {size}", fix=f"Give a whole number from 1 to {LARGEST:,}.")
-    found = _followed([_word(text) for text in layers], layers, size=size)
+    """How far the units see, layer by layer: of layers in a row, or of a model through all of its branches."""
+    if size is not None:
+        _whole("--size", size, most=LARGEST_SIZE)
+    listed = len(layers) > 1 or LAYER.fullmatch(layers[0]) is not None
+    found = _listed(layers, size) if listed else _of_model(layers[0], size)
     if as_json:
         tell_json(found)
-        return
-    _tell_layers(found)
-    tell("")
-    tell("field: pixels of the image that a unit sees; jump: pixels between neighbours; start: the first pixel of unit 0.")
+    else:
+        _tell_fields(found)
 
 
-def _of_model(name: str) -> list[str]:
-    """The windows on the way that sees most, of a network without branches."""
-    from convatlas.cli.showing import ledger_of
-
-    if Path(name).suffix == "" and "." not in name and not name.isidentifier():
-        raise _unknown_word(name)
-    record = ledger_of(name, image_size=None, in_chans=None, num_classes=None)
-    if any(len(row.inputs) > 1 for row in record.rows):
-        raise UserError(
-            f"{name} has branches, so that its windows are no list", fix=f"`convatlas show {name}` follows every path."
-        )
-    return [
-        _as_word(row.window, row.operation) for row in record.rows if row.window is not None and not row.name.startswith("head")
-    ]
+def _listed(words: Sequence[str], size: int | None) -> FieldCalc:
+    windows = [_layer(word) for word in words]
+    map_, rows = size, []
+    for word, window, extent in zip(words, windows, _followed(windows), strict=True):
+        if map_ is not None:
+            formula = shapes.size_formula(map_, **window, ceil_mode=False)
+            map_ = shapes.conv_output_size(map_, **window)
+            if map_ < 1:
+                raise UserError(f"at {word} the output would have {formula} pixels a side", fix="Give a larger --size.")
+        output, field = None if map_ is None else (map_, map_), extent.receptive_field
+        rows.append(FieldLayer(word, "", output, field, field, extent.jump, int(extent.start)))
+    return FieldCalc(None, size, tuple(rows))
 
 
-def _as_word(window: Window, operation: str) -> str:
-    kind = "pool" if "ool" in operation else "conv"
-    settings = (("/", window.stride[0], 1), ("p", window.padding[0], 0), ("d", window.dilation[0], 1))
-    return f"{kind}{window.kernel[0]}" + "".join(f"{mark}{value}" for mark, value, usual in settings if value != usual)
-
-
-def _word(text: str) -> tuple[int, int, int, int]:
-    """Kernel, stride, padding and dilation of a word."""
-    found = WORD.fullmatch(text.strip())
+def _layer(word: str) -> dict[str, int]:
+    """Kernel, stride, padding and dilation of a word; a pooling without a stride goes on by its kernel, as in torch."""
+    found = LAYER.fullmatch(word)
     if found is None:
-        raise _unknown_word(text)
-    kernel, stride, padding, dilation = (
-        int(each) if each else usual for each, usual in zip(found.groups(), (0, 1, 0, 1), strict=True)
-    )
-    if not (1 <= kernel <= LARGEST and 1 <= stride <= LARGEST and padding <= LARGEST and 1 <= dilation <= LARGEST):
-        raise UserError(f"{text!r} has a number that cannot be", fix=f"Kernel, stride and dilation are from 1 to {LARGEST:,}.")
-    return kernel, stride, padding, dilation
+        raise _unknown(word, [])
+    kernel = int(found[2])
+    usual = (kernel, kernel if found[1] == "pool" else 1, 0, 1)
+    values = [default if each is None else int(each) for each, default in zip(found.groups()[1:], usual, strict=True)]
+    window = dict(zip(("kernel", "stride", "padding", "dilation"), values, strict=True))
+    for name, value in window.items():
+        if not (name == "padding" or value) or value > LARGEST_WINDOW:
+            fix = f"Give whole numbers from 1 to {LARGEST_WINDOW:,}; a padding may be 0."
+            raise UserError(f"the {name} of {word} is {value}", fix=fix)
+    if found[1] == "pool" and window["padding"] > kernel // 2:
+        fix = f"Give {kernel // 2} or less: torch's poolings take no more."
+        raise UserError(f"the padding of {word} is more than half its kernel", fix=fix)
+    return window
 
 
-def _unknown_word(text: str) -> UserError:
-    return UserError(
-        f"{text!r} is no window",
-        fix="Write kernel/stride p padding d dilation, such as conv3, pool2/2 or conv7/2p3; or name a model.",
-    )
+def _followed(windows: Iterable[dict[str, int]]) -> list[Extent]:
+    """What unit 0 sees after each of the windows."""
+    return list(accumulate(windows, lambda extent, window: through_window(extent, **window), initial=PIXELS))[1:]
 
 
-def _followed(windows: list[tuple[int, int, int, int]], words: list[str], *, size: int | None) -> tuple[StackLayer, ...]:
-    extent: Extent = PIXELS
-    found = []
-    for word, (kernel, stride, padding, dilation) in zip(words, windows, strict=True):
-        extent = through_window(extent, kernel=kernel, stride=stride, padding=padding, dilation=dilation)
-        if size is not None:
-            size = conv_output_size(size, kernel=kernel, stride=stride, padding=padding, dilation=dilation)
-            if size < 1:
-                raise UserError(f"at {word} the window does not fit any more", fix="Give a larger --size.")
-        field = extent.receptive_field or 0
-        found.append(StackLayer(word, kernel, stride, field, extent.jump, int(extent.start), size))
-    return tuple(found)
+def _of_model(name: str, size: int | None) -> FieldCalc:
+    """Those layers of a model of the atlas, or of a factory in a file, that change what is seen."""
+    from convatlas.cli.showing import ledger_of
+    from convatlas.models.registry import MODELS
+    from convatlas.models.user_files import is_user_file
+
+    if name not in MODELS and not is_user_file(name):
+        raise _unknown(name, MODELS)
+    ledger, rows = ledger_of(name, image_size=size, in_chans=None, num_classes=None), []
+    sees = [(row.receptive_field, row.least_field, row.jump, row.start) for row in ledger.rows]
+    for row, here in zip(ledger.rows, sees, strict=True):
+        before = {(1, 1, 1, 0) if i == IMAGE else sees[i] for i in row.inputs}
+        if before != {here} or row.unfollowed is not None:
+            output = (row.output_shape[-2], row.output_shape[-1]) if len(row.output_shape) == 3 else None
+            what = f"{row.operation} {row.settings.removesuffix('no bias')}".strip()  # a bias sees nothing
+            rows.append(FieldLayer(row.name, what, output, *here, unfollowed=row.unfollowed))
+    return FieldCalc(name, ledger.input_shape[-1], tuple(rows))
 
 
-def _tell_layers(layers: tuple[StackLayer, ...]) -> None:
+def _unknown(word: str, models: Iterable[str]) -> UserError:
+    rest = word.lstrip("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+    where = "Layers are written conv7/2p3 (kernel/stride p padding d dilation) or pool2"
+    known = [*models, *(kind + rest for kind in KINDS if LAYER.fullmatch(kind + rest))]
+    if not models:
+        return unknown_name("layer", word, known, where=f"{where}.")
+    return unknown_name("layer or model", word, known, where=f"{where}; `convatlas list --all` shows all models.")
+
+
+def _tell_fields(found: FieldCalc) -> None:
     table = Table(box=None, pad_edge=False)
-    sized = any(layer.size is not None for layer in layers)
-    table.add_column("window", no_wrap=True)
+    sized = found.image_size is not None
+    table.add_column("layer", overflow="fold")
+    if found.model is not None:
+        table.add_column("operation", overflow="fold")
     for heading in (*(["map"] if sized else []), "field", "jump", "start"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for layer in layers:
-        numbers = [*([layer.size] if sized else []), layer.receptive_field, layer.jump, layer.start]
-        table.add_row(layer.word, *(str(number) for number in numbers))
+    for layer in found.layers:
+        names = [layer.name, *([layer.what] if found.model is not None else [])]
+        output = [] if not sized else ["" if layer.output is None else f"{layer.output[0]}x{layer.output[1]}"]
+        table.add_row(*(Text(printable(cell)) for cell in (*names, *output, *_seen(layer))))
     tell_table(table)
+    tell("")
+    _tell_prose("field: pixels a side that a unit can see; jump: pixels between neighbours; start: the first pixel of unit 0.")
+    last = found.layers[-1]
+    if found.model is None and last.jump is not None and last.start is not None and last.receptive_field is not None:
+        ends = f"{last.start} + {last.jump} i to {last.start + last.receptive_field - 1} + {last.jump} i"
+        _tell_prose(f"Unit i of the last map sees pixels {ends}. What lies before 0 or past the image is padding.")
+    for reason in dict.fromkeys(layer.unfollowed for layer in found.layers if layer.unfollowed):
+        _tell_prose(f"?: {reason}")
+
+
+def _seen(layer: FieldLayer) -> list[str]:
+    if layer.unfollowed is not None:
+        return ["?", "?", "?"]
+    field, least = ("all" if each is None else f"{each:,}" for each in (layer.receptive_field, layer.least_field))
+    return [
+        field if field == least else f"{least}-{field}",
+        *("" if each is None else str(each) for each in (layer.jump, layer.start)),
+    ]

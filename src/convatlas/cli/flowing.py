@@ -14,7 +14,7 @@ from convatlas.errors import UserError
 from convatlas.records import codec, storage
 from convatlas.records.gradients import GradientComparison, GradientFlow, read_flows
 from convatlas.report import figures
-from convatlas.report.gradients import NetworkRow, RunFlow, flow_chart, initial_page, network_rows, run_chart, run_page
+from convatlas.report.gradients import NetworkRow, flow_chart, initial_page, network_rows, run_chart, run_page
 from convatlas.report.html import NARROW, WIDE
 from convatlas.report.standalone import standalone
 
@@ -158,17 +158,21 @@ def _table(rows: list[NetworkRow]) -> Table:
 
 
 def _along_runs(folders: list[Path], out: Path, *, as_json: bool) -> None:
-    names = [folder.name or str(folder) for folder in folders]
-    runs = [RunFlow(name, read_flows(folder)) for name, folder in zip(names, folders, strict=True)]
+    runs = [read_flows(folder) for folder in folders]
+    if len({run.name for run in runs}) < len(runs):
+        raise UserError(
+            "two runs have the same name", fix="Name each once; folders of one name take a `convatlas gradients` each."
+        )
     for run, folder in zip(runs, folders, strict=True):
         if not run.flows:
             raise UserError(f"{folder} has no gradients yet", fix="Train it for an epoch.")
     storage.new_folder(out)
     storage.write_text(out / "gradients.html", run_page(runs))
+    storage.write_text(out / "gradients.json", codec.to_text(tuple(runs)))
     for run in runs:
         storage.write_text(out / f"{run.name}.svg", standalone(run_chart(run, runs, width=NARROW)))
     if as_json:
-        tell_json({"runs": {run.name: run.flows for run in runs}})
+        tell_json(runs)
         return
     for run in runs:
         first, last = run.flows[0], run.flows[-1]

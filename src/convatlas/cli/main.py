@@ -14,6 +14,7 @@ from convatlas.cli import (
     differing,
     drawing,
     flowing,
+    looking,
     scaling,
     showing,
     training,
@@ -40,6 +41,7 @@ app.command("predict")(training.predict)
 app.command("report")(comparing.report)
 app.command("list")(atlas.list_models)
 app.command("show")(showing.show)
+app.command("look")(looking.look)
 app.command("gradients")(flowing.gradients)
 app.command("diff")(differing.diff)
 app.command("draw")(drawing.draw)

@@ -1,52 +1,125 @@
-"""How long things take, one beside the other: warmed up, in turns, so that a machine that drifts favours none."""
+"""Timing calls against each other on this machine.
 
-import time
-from collections.abc import Callable, Mapping
-from statistics import quantiles
+Calls take turns, so that what the machine does besides, and how warm it is, falls on all of them alike; medians, since a run
+can be disturbed and never helped. (Georges, Buytaert & Eeckhout 2007, "Statistically rigorous Java performance evaluation",
+say why one number is not enough.)
+"""
+
+import gc
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from time import perf_counter_ns
 
 import torch
 
-from convatlas.records.calc import Timing
+from convatlas.arith.order import FEWEST, median_interval, quartiles
+from convatlas.errors import UserError
+from convatlas.records.calc import TimeRatio, Timing, TimingComparison
 
-Action = Callable[[], object]
+Call = Callable[[], object]
+Listener = Callable[[int, float], None]
+"""Is told, after each round, how many are done, and which share of the time is used up, from 0 to 1."""
 
 
-def timed(
-    actions: Mapping[str, Action], *, seconds: float = 1.0, least: int = 7, tick: Callable[[float], None] | None = None
-) -> dict[str, Timing]:
-    """Each action's durations over rounds in which all are called in turn, as many as fit `seconds`, but at least `least`.
+def compare_times(
+    calls: Mapping[str, Call],
+    *,
+    seconds: float = 1.0,
+    least: int = 11,
+    most: int = 1000,
+    warmup: int = 3,
+    finish: Call | None = None,
+    progress: Listener | None = None,
+) -> TimingComparison:
+    """Run each of `calls` once a round, for `seconds` of rounds, but `least` rounds at least and `most` at most.
 
-    One round before goes uncounted. Times are of the monotonic clock; work on a GPU is waited for. `tick` is told the share of
-    the time that has gone, after each round.
+    The first `warmup` rounds do not count, nor against `seconds`. Every second round has the opposite order. `finish` is called
+    within each run, before the clock is stopped: give `torch.cuda.synchronize` for calls that only ask a device to do something.
+    The clock is the processor's monotonic one. Python's garbage collector rests meanwhile and is left as it was, as are torch's
+    threads, which the record states, with the load before. Ratios are those of runs of one round, against the first call.
+    Raises UserError.
     """
-    for action in actions.values():
-        _once(action)
-    durations: dict[str, list[float]] = {name: [] for name in actions}
-    began, rounds = time.monotonic(), 0
-    while rounds < least or time.monotonic() - began < seconds:
-        for name, action in actions.items():
-            durations[name].append(_once(action))
-        rounds += 1
-        if tick is not None:
-            tick(min(1.0, max((time.monotonic() - began) / seconds, rounds / least)))
-    return {name: _timing(values) for name, values in durations.items()}
+    _check(calls, least=least, most=most, warmup=warmup)
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    load = _load()
+    with _collector_resting():
+        for i in range(warmup):
+            _round(calls, i, finish)
+        begun, done = perf_counter_ns(), 0
+        while done < most and (done < least or (perf_counter_ns() - begun) / 1e9 < seconds):
+            for name, taken in _round(calls, done, finish).items():
+                times[name].append(taken)
+            done += 1
+            if progress is not None:
+                progress(done, _share(done, least, (perf_counter_ns() - begun) / 1e9, seconds))
+    base, *others = times
+    return TimingComparison(
+        timings=tuple(_timing(name, values) for name, values in times.items()),
+        ratios=tuple(_ratio(name, base, times[name], times[base]) for name in others),
+        warmup=warmup,
+        threads=torch.get_num_threads(),
+        cores=os.cpu_count() or 1,
+        load=load,
+        torch=torch.__version__,
+    )
 
 
-def ratio(first: Timing, second: Timing) -> tuple[float, float, float]:
-    """How many times as long the first takes, round by round: the median, and the quartiles around it."""
-    shares = [a / b for a, b in zip(first.seconds, second.seconds, strict=True)]
-    low, middle, high = quantiles(shares, n=4)
-    return middle, low, high
+def _check(calls: Mapping[str, Call], *, least: int, most: int, warmup: int) -> None:
+    if not calls:
+        raise UserError("there is nothing to time", fix="Give at least one call.")
+    if not FEWEST <= least <= most:
+        raise UserError(f"rounds are {least} to {most}", fix=f"Give {FEWEST} or more, and the smaller number first.")
+    if warmup < 0:
+        raise UserError(f"warmup is {warmup}", fix="Give a number of rounds, 0 or more.")
 
 
-def _once(action: Action) -> float:
-    began = time.perf_counter()
-    action()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - began
+def _load() -> float | None:
+    """The system's average load over the last minute."""
+    try:
+        return round(os.getloadavg()[0], 2)
+    except (AttributeError, OSError):
+        return None
 
 
-def _timing(values: list[float]) -> Timing:
-    low, middle, high = quantiles(values, n=4)
-    return Timing(len(values), middle, low, high, torch.get_num_threads(), tuple(values))
+def _round(calls: Mapping[str, Call], i: int, finish: Call | None) -> dict[str, float]:
+    """Seconds that each call takes, in their order in even rounds and in the opposite one in odd rounds."""
+    names = list(calls)[:: 1 if i % 2 == 0 else -1]
+    return {name: _timed(calls[name], finish) for name in names}
+
+
+def _timed(call: Call, finish: Call | None) -> float:
+    begun = perf_counter_ns()
+    call()
+    if finish is not None:
+        finish()
+    return (perf_counter_ns() - begun) / 1e9
+
+
+def _share(done: int, least: int, spent: float, seconds: float) -> float:
+    """How much of the work is done: both the time and the least number of rounds must be."""
+    return min(1.0, done / least, spent / seconds if seconds > 0 else 1.0)
+
+
+@contextmanager
+def _collector_resting() -> Iterator[None]:
+    """Without pauses for garbage, of which what lies about is collected before."""
+    was_on = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def _timing(name: str, values: Sequence[float]) -> Timing:
+    lower, middle, upper = quartiles(values)
+    return Timing(name, len(values), lower, middle, upper)
+
+
+def _ratio(name: str, base: str, values: Sequence[float], bases: Sequence[float]) -> TimeRatio:
+    # A clock may be too coarse to see a call that does nothing: a nanosecond is the least that it took.
+    low, middle, high = median_interval([value / max(other, 1e-9) for value, other in zip(values, bases, strict=True)])
+    return TimeRatio(name, base, middle, low, high)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from convatlas.errors import UserError
 from convatlas.records import codec
+from convatlas.records.run import Recipe
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class LayerGradient:
 class GradientFlow:
     """The layers of a network for one batch. `epoch` 0 is before the first step; `loss` is the batch's, in nats.
 
-    `similarity` is the mean cosine between the gradients of the loss by two images that differ little (see
+    `similarity` is the mean cosine between the gradients, by two images that differ little, of a fixed sum of the logits (see
     `inspection.gradients`), None if that was not measured.
     """
 
@@ -56,12 +57,21 @@ class GradientComparison:
     flows: tuple[GradientFlow, ...]
 
 
+@dataclass(frozen=True)
+class RunFlow:
+    """A run's flows, epoch by epoch, under the name that a page gives it, with what it was made by."""
+
+    name: str
+    recipe: Recipe
+    flows: tuple[GradientFlow, ...]
+
+
 FILE = "gradients.jsonl"
 """The file of a run folder that has a flow for each epoch, from 0 on."""
 
 
-def read_flows(folder: Path) -> tuple[GradientFlow, ...]:
-    """The flows of a run, epoch by epoch; a torn last line is left out. Raises UserError for a run that has none."""
+def read_flows(folder: Path) -> RunFlow:
+    """The flows of the run in `folder`, epoch by epoch; a torn last line is left out. Raises UserError if it has none."""
     path = folder / FILE
     try:
         lines = path.read_text(encoding="utf-8").split("\n")[:-1]
@@ -69,4 +79,5 @@ def read_flows(folder: Path) -> tuple[GradientFlow, ...]:
         raise UserError(f"{folder} has no gradients", fix="Train with --gradients to keep them epoch by epoch.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is damaged: {error}", fix="Restore it, or start the run anew in another folder.") from None
-    return tuple(codec.from_text(GradientFlow, line, where=f"{path}:{i}") for i, line in enumerate(lines, 1) if line)
+    flows = (codec.from_text(GradientFlow, line, where=f"{path}:{i}") for i, line in enumerate(lines, 1) if line)
+    return RunFlow(folder.resolve().name, codec.read(Recipe, folder / "recipe.json"), tuple(flows))

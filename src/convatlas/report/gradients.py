@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 
-from convatlas.records.gradients import GradientComparison, GradientFlow, LayerGradient
+from convatlas.records.gradients import GradientComparison, GradientFlow, LayerGradient, RunFlow
 from convatlas.report import figures
 from convatlas.report.charts import svg
 from convatlas.report.charts.lines import Paper, Points, Series, lines
@@ -33,14 +33,6 @@ class NetworkRow:
     ratio: float | None
     similarity: float | None
     verdict: str
-
-
-@dataclass(frozen=True)
-class RunFlow:
-    """A run's flows, epoch by epoch, under the name that the page gives it."""
-
-    name: str
-    flows: tuple[GradientFlow, ...]
 
 
 def network_rows(comparison: GradientComparison) -> list[NetworkRow]:
@@ -82,7 +74,7 @@ def _verdict(first: float, ratio: float | None) -> str:
         return f"vanishes: {figures.scientific(1 / ratio)} times smaller at the first layer"
     if ratio > FAR:
         return f"explodes: {figures.scientific(ratio)} times larger at the first layer"
-    return "neither vanishes nor explodes"
+    return f"stays within a factor of {FAR:g}"
 
 
 def initial_page(comparison: GradientComparison) -> str:

@@ -34,5 +34,5 @@ def keep_flow(folder: Path, model: nn.Module, *, data: DataSet, recipe: Recipe, 
 def forget_flows(folder: Path, *, after: int) -> None:
     """Drop the flows of later epochs: they will be trained, and written, again."""
     if (folder / FILE).exists():
-        kept = [flow for flow in read_flows(folder) if flow.epoch <= after]
+        kept = [flow for flow in read_flows(folder).flows if flow.epoch <= after]
         storage.write_text(folder / FILE, "".join(codec.to_line(flow) for flow in kept))

@@ -139,9 +139,9 @@ def _go(
         if state is not None:
             _restore(run, state)
         _forget_unsaved_epochs(run)
-        if recipe.gradients and run.position.step == 0:
-            keep_flow(folder, run.model, data=data, recipe=recipe, epoch=0)
         with _outcome_kept(run):
+            if recipe.gradients and run.position.step == 0:
+                keep_flow(folder, run.model, data=data, recipe=recipe, epoch=0)
             while run.progress < 1.0:
                 _train_epoch(run)
                 _close_epoch(run)
