@@ -11,7 +11,7 @@ check: .venv/test
 	scripts/check
 
 .venv/demo: pyproject.toml constraints.txt scripts/install
-	scripts/install
+	scripts/install look
 	@touch $@
 
 .venv/test: pyproject.toml constraints.txt scripts/install

@@ -1,8 +1,9 @@
 """Ledgers of every variant beside torchinfo, fvcore and ptflops: how long each takes, and whether its MACs are right.
 
-Right is half of what torch's FlopCounterMode counts. From the root of the repository, `pip install torchinfo fvcore ptflops`, then
-`PYTHONPATH=. python benchmarks/ledgers.py [NAME ...]`. Each tool is given the network as it wants it: ours one on the meta device,
-the others one with values, since they run it; building it is not in the times. All in turns, after a warm-up that is not counted; medians of N rounds.
+Right is half of what torch's FlopCounterMode counts. From the root of the repository, with torchinfo, fvcore and ptflops installed:
+`PYTHONPATH=. python benchmarks/ledgers.py [NAME ...]`. Each tool is given the network as it wants it: ours one on the meta
+device, the others one with values, since they run it; building it is not in the times. All in turns, after a warm-up that is not
+counted; medians of N rounds.
 """
 
 import contextlib

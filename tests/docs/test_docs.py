@@ -49,7 +49,7 @@ from convatlas.training.recipe import check_recipe
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 FAMILY_PAGES = sorted((DOCS / "families").glob("*.md"))
-PAGES = [*FAMILY_PAGES, DOCS / "formulas.md", DOCS / "weights.md", DOCS / "adding-a-family.md"]
+PAGES = [*FAMILY_PAGES, DOCS / "formulas.md", DOCS / "weights.md", DOCS / "adding-a-family.md", DOCS / "looking-inside.md"]
 README = ROOT / "README.md"
 HEADINGS = [
     "What changed",
@@ -288,11 +288,15 @@ def _command_parses(line: str) -> bool:
     _, (_, name, *words) = _command(line)
     group = typer.main.get_command(app)
     command = group.commands[name]
+    if name == "calc":
+        name, *words = words
+        command = command.commands[name]
     given = command.make_context(name, words).params
     models = [given.get("model"), *(given.get("models") or "").split(",")]
     models += [given["first"], given["second"]] if name == "diff" else []
-    assert all(model in MODELS for model in models if model), line
-    if "batch_size" in given:
+    models += [given.get("name"), *(given.get("names") or [])] if name in ("show", "draw", "look", "gradients") else []
+    assert all(model in MODELS or model.startswith("runs/") or ".py:" in model for model in models if model), line
+    if {"batch_size", "data"} <= given.keys():
         assert given["data"] in CATALOG, line
         fields = {field.name for field in dataclasses.fields(Recipe)}
         settings = {k: v for k, v in given.items() if k in fields and v is not None}

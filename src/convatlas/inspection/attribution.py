@@ -23,9 +23,10 @@ edges of the image times the input gradient reach it, a map known to say little,
 TOP_THRESHOLD = 0.9
 """The same with a random last layer, which leaves maps alike that do depend on it: guided backpropagation reaches it, which is
 known not to tell classes apart (Adebayo et al. 2018, section 4.1), and Grad-CAM stays below (docs/LOG.md)."""
+FEWEST = 16
+"""Pixels that a map must have for the check: of fewer, chance alone gives correlations beyond the threshold too often."""
 BRIGHTEST = 0.99
 """The share of pixels that the colours tell apart; single pixels above would leave the rest dark."""
-EMPTY = "The map is the same everywhere: this method finds nothing that speaks for the class."
 READABLE = 224
 """Pixels that a picture's longer side has at least, so that the words below it can be read."""
 
@@ -72,9 +73,7 @@ def attribute(
 def _record(
     own: Saliency, check: RandomisationCheck | None, picture: Tensor, *, name: str, method: str, target: int
 ) -> Attribution:
-    empty = bool(own.values.max() == own.values.min())
-    passed = None if check is None or empty else _changes(check)
-    note = EMPTY if empty else _note(check)
+    passed, note = _verdict(own.values, check)
     return Attribution(
         image=name,
         method=method,
@@ -139,18 +138,19 @@ def _compared(own: Tensor, top: Sequence[Tensor], whole: Sequence[Tensor], seeds
     )
 
 
-def _changes(check: RandomisationCheck) -> bool:
-    return check.correlation < check.threshold and check.top < check.top_threshold
-
-
-def _note(check: RandomisationCheck | None) -> str:
+def _verdict(values: Tensor, check: RandomisationCheck | None) -> tuple[bool | None, str]:
+    """Whether the map depends on what was learnt, None where that cannot be told; and the outcome in a sentence."""
+    if values.max() == values.min():
+        return None, "The map is the same everywhere: this method finds nothing that speaks for the class."
     if check is None:
-        return "Untrained network: its weights are random already, so that there is nothing to check."
+        return None, "Untrained network: its weights are random already, so that there is nothing to check."
+    if values.numel() < FEWEST:
+        return None, f"A map of {len(values)}x{values.shape[1]} pixels is too small to check with random weights."
     if check.correlation >= check.threshold:
-        return f"FAILS: hardly changes when the weights are randomised (rank correlation {check.correlation:.2f})"
+        return False, f"FAILS: hardly changes when the weights are randomised (rank correlation {check.correlation:.2f})"
     if check.top >= check.top_threshold:
-        return f"FAILS: hardly changes when the last layer is randomised (rank correlation {check.top:.2f})"
-    return f"Changes when the weights are randomised: passed (rank correlation {check.correlation:.2f})"
+        return False, f"FAILS: hardly changes when the last layer is randomised (rank correlation {check.top:.2f})"
+    return True, f"Changes when the weights are randomised: passed (rank correlation {check.correlation:.2f})"
 
 
 def _picture(picture: Tensor, values: Tensor, note: str) -> str:

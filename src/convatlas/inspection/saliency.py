@@ -10,9 +10,12 @@ from typing import Any, TypeGuard
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.pooling import _AdaptiveAvgPoolNd, _AdaptiveMaxPoolNd
+from torch.utils.hooks import RemovableHandle
 
 from convatlas.errors import UserError, unknown_name
+from convatlas.inspection.misfit import explained, one_image
 
+ENLARGERS = (_AdaptiveAvgPoolNd, _AdaptiveMaxPoolNd)
 METHODS = ("grad-cam", "integrated-gradients", "occlusion")
 STEPS = 50
 """Points of the Gauss-Legendre rule on the way from the baseline to the image, for integrated gradients."""
@@ -54,21 +57,19 @@ def quiet_copy(model: nn.Module) -> nn.Module:
 
 
 def watch(network: nn.Module, image: Tensor) -> Passed:
-    """Pass one image (1, C, H, W), and see which layers give maps. Raises UserError if the network gives no logits."""
+    """Pass one image (1, C, H, W), and see which layers give maps. Raises UserError if it gives no logits, or does not fit."""
+    one_image(network, tuple(image.shape))
     outputs: list[tuple[str, Tensor]] = []
     own: list[tuple[str, ...]] = []
 
-    def watched(name: str, module: nn.Module) -> Any:
+    def watched(name: str, module: nn.Module) -> RemovableHandle:
         parameters = tuple(f"{name}.{each}" for each, _ in module.named_parameters(recurse=False))
 
-        def after(_: nn.Module, args: object, output: object) -> None:
+        def after(_: nn.Module, args: tuple[object, ...], output: object) -> None:
             if parameters:
                 own.append(parameters)
-            if (
-                isinstance(output, Tensor)
-                and _is_map(output)
-                and not isinstance(module, (_AdaptiveAvgPoolNd, _AdaptiveMaxPoolNd))
-            ):
+            handed_on = isinstance(module, ENLARGERS) or any(output is each for each in args)
+            if _is_map(output) and not handed_on:
                 outputs.append((name, output))
 
         return module.register_forward_hook(after)
@@ -76,6 +77,8 @@ def watch(network: nn.Module, image: Tensor) -> Passed:
     handles = [watched(name, module) for name, module in network.named_modules() if name]
     try:
         logits = network(image.clone().requires_grad_())
+    except Exception as error:
+        raise explained(error, None) from error
     finally:
         for handle in handles:
             handle.remove()
