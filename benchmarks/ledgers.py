@@ -1,6 +1,6 @@
 """Ledgers of every variant beside torchinfo, fvcore and ptflops: how long each takes, and whether its MACs are right.
 
-Right is half of what torch's FlopCounterMode counts. From the root of the repository, with torchinfo, fvcore and ptflops installed:
+Right is half of what torch's FlopCounterMode counts. With torchinfo, fvcore and ptflops installed, from the repository's root:
 `PYTHONPATH=. python benchmarks/ledgers.py [NAME ...]`. Each tool is given the network as it wants it: ours one on the meta
 device, the others one with values, since they run it; building it is not in the times. All in turns, after a warm-up that is not
 counted; medians of N rounds.

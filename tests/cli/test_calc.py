@@ -219,6 +219,8 @@ def test_receptive_fields_of_ones_own_network(tmp_path, record):
 # What goes wrong, and where it is read
 
 BAD = [
+    ("rf " + " ".join(["conv10000/10000"] * 1100), "there are 1,100 layers. Give 200 or fewer"),
+    ("stack " + " ".join(["9"] * 300), "there are 300 layers"),
     (
         "conv --size 3 --kernel 5",
         "spans 5 rows, and the padded map has 3 + 2*0 = 3. Give a --size of 5 or more, or a --padding of 1",

@@ -127,6 +127,15 @@ def test_what_training_keeps_of_any_module(name):
     assert saved == told or (name == "attention" and saved < told), "fused attention keeps less than its steps would"
 
 
+def test_the_fullest_moment_of_the_backward_pass():
+    """Everything is kept at its beginning, where the maps are small; the largest gradients come when little is still kept."""
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Sigmoid(), nn.MaxPool2d(4), nn.Flatten(), nn.Linear(512, 2))
+    memory = ledger(model, (3, 32, 32)).memory
+    image, maps, pooled = 4 * 3 * 32**2, 4 * 8 * 32**2, 4 * 512
+    assert memory.kept == image + maps + 2 * pooled + pooled, "the pooling's places are of eight bytes"
+    assert memory.peak == image + maps + 2 * maps, "at the sigmoid, with the gradients on its both sides"
+
+
 def test_a_frozen_network_keeps_nothing():
     model = create_model("resnet.pocket").requires_grad_(False)
     memory = ledger(model, (3, 32, 32)).memory

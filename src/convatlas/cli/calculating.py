@@ -45,6 +45,7 @@ SILENT = 2.0
 """Seconds after which a measurement shows how far it is."""
 WIDE = 1.5
 """An interval whose ends are further apart than by this factor says little."""
+MOST_LAYERS = 200
 KINDS = ("conv", "pool")
 LAYER = re.compile(r"(conv|pool)([0-9]{1,9})(?:/([0-9]{1,9}))?(?:p([0-9]{1,9}))?(?:d([0-9]{1,9}))?")
 Pair = tuple[int, int]
@@ -388,7 +389,7 @@ def _verdict(found: DepthwiseCalc, times: TimingComparison) -> str:
     if ratio.low <= found.ratio <= ratio.high:
         return f"{machine} The formula lies within the interval."
     told = f"{machine} The ratio of times is {ratio.median / found.ratio:.2g} times the formula's."
-    if ratio.median < found.ratio:
+    if ratio.median < found.ratio or times.busy:
         return told
     few, many = (_figure(cost.macs_per_value) for cost in (found.depthwise, found.standard))
     return (
@@ -453,11 +454,11 @@ def _tell_stack(found: StackCalc) -> None:
         [
             ("stack", f"({small}) * {squared} = {found.weights:,} weights; {found.macs:,} MACs"),
             (large, f"{single.kernel}^2 * {squared} = {single.weights:,} weights; {single.macs:,} MACs"),
-            ("ratio", f"{found.weights / single.weights:.3f} of weights, {found.macs / single.macs:.3f} of MACs"),
+            ("ratio", f"{found.weights / single.weights:.3g} of weights, {found.macs / single.macs:.3g} of MACs"),
             ("non-linear", f"{counted(len(found.layers), 'time')}, against once"),
         ]
     )
-    _tell_prose("All without biases, padded so that a stride of 1 keeps the size.")
+    _tell_prose("All without biases, padded so that a stride of 1 keeps the size (an even kernel on one side more).")
 
 
 @app.command("rf")
@@ -512,8 +513,10 @@ def _layer(word: str) -> dict[str, int]:
     return window
 
 
-def _followed(windows: Iterable[dict[str, int]]) -> list[Extent]:
-    """What unit 0 sees after each of the windows."""
+def _followed(windows: Sequence[dict[str, int]]) -> list[Extent]:
+    """What unit 0 sees after each of the windows. Raises UserError for more than any network has."""
+    if len(windows) > MOST_LAYERS:
+        raise UserError(f"there are {len(windows):,} layers", fix=f"Give {MOST_LAYERS} or fewer.")
     return list(accumulate(windows, lambda extent, window: through_window(extent, **window), initial=PIXELS))[1:]
 
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from convatlas.records.look import Look
     from convatlas.records.run import Prediction
 
+SEEDS = (0, 1)
+"""Of the random weights that attributions are held against: each costs every map twice more."""
 PARTS = ("maps", "filters", "activations", "field", "attributions", "gradients")
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """Means and deviations of ImageNet's colours, by which pictures are normalised for a network that has no weights of its own."""
@@ -242,6 +244,7 @@ def _attributed(
             names=names,
             trained=subject.trained,
             target=target,
+            seeds=SEEDS,
             tick=lambda share: progress("attributions", round(100 * share), 100),
         )
     except UserError as error:

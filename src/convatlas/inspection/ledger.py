@@ -198,7 +198,7 @@ def _closed(
             activations=sum(row.activation_bytes for row in rows),
             kept=None if keeping is None else keeping.total,
             kept_once=None if keeping is None else keeping.once,
-            largest=max((prod(row.output_shape) * books.element_size for row in rows), default=0),
+            peak=None if keeping is None else _peak(rows, books.element_size),
         ),
         sees_all=_sees_all(books),
         hints=hints_of(books.passage.steps, rows, shape),
@@ -214,6 +214,15 @@ def _with_kept(books: Books, keeping: Kept) -> list[LedgerRow]:
         last = places.get(key, last)
         each[last] += size
     return [replace(row, kept_bytes=size) for row, size in zip(books.rows, each, strict=True)]
+
+
+def _peak(rows: Sequence[LedgerRow], element_size: int) -> int:
+    """The most bytes of one image at a time while gradients go back: what rows up to one keep, and two gradients there."""
+    found = still = 0
+    for row in rows:
+        still += row.kept_bytes or 0
+        found = max(found, still + element_size * (prod(row.output_shape) + prod(row.input_shape)))
+    return found
 
 
 def _sees_all(books: Books) -> int | None:

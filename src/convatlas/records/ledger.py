@@ -79,7 +79,8 @@ class Memory:
     """Bytes that a network needs. `weights` counts parameters and buffers, `gradients` the parameters that are trained.
 
     `kept` is what training keeps of one image until the backward pass, and `kept_once` what it keeps of a batch of any size,
-    both None if unknown; `largest` is the largest single map of one image, `activations` all maps that are made of one image.
+    both None if unknown; `peak` is the most that one image takes at a time in the backward pass: what is still kept, and the
+    gradients by a layer's output and input. `activations` is what all maps of one image take together.
     """
 
     weights: int
@@ -87,7 +88,7 @@ class Memory:
     activations: int
     kept: int | None
     kept_once: int | None
-    largest: int
+    peak: int | None
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ def ledger_page(ledger: Ledger, *, batch_size: int) -> str:
 def memory_needs(ledger: Ledger, batch_size: int) -> list[tuple[str, int]]:
     """Bytes that a step of training is estimated to take, by optimizer; nothing if what training keeps is unknown."""
     memory = ledger.memory
-    if memory.kept is None or memory.kept_once is None:
+    if memory.peak is None or memory.kept_once is None:
         return []
     return [
         (
@@ -63,9 +63,8 @@ def memory_needs(ledger: Ledger, batch_size: int) -> list[tuple[str, int]]:
             training_bytes(
                 weights=memory.weights,
                 trained=memory.gradients,
-                kept=memory.kept,
+                peak=memory.peak,
                 kept_once=memory.kept_once,
-                largest=memory.largest,
                 batch_size=batch_size,
                 optimizer=optimizer,
             ),
