@@ -106,6 +106,9 @@ BAD = [
     (["look", "resnet.pocket", "rgb.png", "--pretrained", "default"], "no weights are published for 'resnet.pocket'"),
     (["look", "resnet.pocket", "rgb.png", "--image-size", "0"], "image_size is 0"),
     (["look", "resnet.pocket", "rgb.png", "--target", "10", "--only", "attributions"], "10"),
+    (["look", "resnet.pocket", "rgb.png", "--target", "1", "--only", "maps"], "--target is for attributions"),
+    (["look", "resnet.pocket", "rgb.png", "--layer", "nope", "--only", "filters"], "--layer is for maps and field"),
+    (["look", "resnet.pocket", "rgb.png", "--only", "gradients"], "resnet.pocket kept no gradients"),
 ]
 
 

@@ -21,6 +21,14 @@ LIGHT = [
     ["compare", "--help"],
     ["report", "--help"],
     ["diff", "--help"],
+    ["show", "--help"],
+    ["draw", "--help"],
+    ["look", "--help"],
+    ["gradients", "--help"],
+    ["calc", "--help"],
+    ["calc", "conv", "--size", "32", "--kernel", "5"],
+    ["calc", "rf", "conv7/2p3", "pool3/2p1"],
+    ["draw", "--evolution"],
 ]
 
 
@@ -33,7 +41,9 @@ def test_no_torch(words, tmp_path):
         "except SystemExit as e: assert e.code == 0, e.code\n"
         "assert not {'torch', 'numpy', 'scipy', 'PIL'} & set(sys.modules), set(sys.modules) & {'torch', 'numpy', 'scipy', 'PIL'}"
     )
-    result = subprocess.run([sys.executable, "-c", code], env=environment(tmp_path), capture_output=True, text=True, timeout=60)
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True, timeout=60
+    )
     assert result.returncode == 0, result.stderr
     assert result.stdout
 

@@ -253,3 +253,69 @@ def test_words_stand_below_the_picture_and_are_not_cut():
 def test_a_map_without_differences_and_one_that_is_not_finite():
     assert rendering.coloured(torch.full((2, 2), 3.0)).unique().numel() == 3
     assert rendering.coloured(torch.tensor([[float("nan"), 1.0]])).shape == (3, 1, 2)
+
+
+# What a stranger's forward may do
+
+
+class Drawing(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x):
+        return nn.functional.dropout(self.conv(x))
+
+
+def test_random_numbers_drawn_by_the_forward_are_given_back():
+    model = Drawing()
+    state = torch.get_rng_state()
+    feature_maps(model, IMAGES, layers=["conv"])
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_no_hook_is_left_when_a_later_layer_is_unknown():
+    model = create_model("resnet.pocket")
+    with pytest.raises(UserError, match="nope"):
+        feature_maps(model, IMAGES, layers=["stages.0", "nope"])
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_channels_of_an_activation_between_channels_last_layers():
+    found = {each.layer: each for each in activations(create_model("convnext.pocket", image_size=32), IMAGES)}
+    assert found["stages.0.block0.act"].channels == found["stages.0.block0.expand"].channels == 128
+
+
+def test_a_norm_over_whole_maps_keeps_its_channels():
+    model = nn.Sequential(nn.Conv2d(3, 5, 3, padding=1), nn.LayerNorm((5, 32, 32)))
+    (found,) = feature_maps(model, IMAGES, layers=["1"])
+    assert found.maps.shape == (3, 5, 32, 32)
+
+
+def test_images_are_given_in_the_precision_of_the_weights():
+    model = create_model("resnet.pocket")
+    single, double = feature_maps(model, IMAGES), feature_maps(model.double(), IMAGES)
+    assert torch.allclose(single[-1].maps, double[-1].maps, atol=1e-4)
+
+
+def test_lazy_layers_stay_lazy():
+    model = nn.Sequential(nn.LazyConv2d(4, 3))
+    with pytest.raises(UserError, match="lazy layers"):
+        feature_maps(model, IMAGES)
+    assert isinstance(model[0], nn.LazyConv2d)
+
+
+class Branching(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
+
+    def forward(self, x):
+        return self.conv(x * 2 if x.sum() > 0 else x)
+
+
+def test_a_field_whose_theory_is_not_known_says_so():
+    (unknown,) = effective_fields(Branching(), IMAGES, layers=["conv"])
+    assert (unknown.theoretical, unknown.known) == (None, False)
+    squeezed = effective_fields(create_model("efficientnet.pocket", image_size=32), IMAGES)[-1]
+    assert (squeezed.theoretical, squeezed.known) == (None, True), "squeeze-excitation sees the whole image"

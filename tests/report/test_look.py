@@ -67,7 +67,7 @@ def test_the_page_says_all_that_was_seen():
         "25\u202f% of the logit's",
     ):
         assert words in page.text
-    assert "6 of 16 channels have one value everywhere on this image, in 1 of 2 layers" in page.text
+    assert "6 of 16 channels have one value everywhere on this image, in 1 of 2 activations" in page.text
     assert "Mostly dead: stages.0." in page.text
     assert "What came back to each layer while it was trained" in page.text
     assert sum(element == "img" for element, _ in page.elements) == 5
@@ -79,6 +79,13 @@ def test_an_untrained_network_and_a_page_of_few_parts():
     assert "Untrained" in page.text
     assert "filters" not in page.text
     assert "How busy" not in page.text
+
+
+def test_a_dead_channel_is_not_counted_before_its_activation_too():
+    relu = seen().activities[0]
+    both = seen(activities=(replace(relu, operation="BatchNorm2d"), relu))
+    assert busy(both).sentence.startswith("6 of 8 channels have one value everywhere on this image, in 1 of 1 activations")
+    assert busy(seen(activities=(replace(relu, operation="Mine"),))).sentence.startswith("6 of 8")
 
 
 def test_no_dead_channels_are_said_too():

@@ -67,10 +67,13 @@ def look(
     """Feature maps, filters, activity, effective receptive fields, and what an answer rests on, as one page."""
     check_new(out)
     parts = _parts(only)
+    _check_used(parts, layer or [], target)
     subject = _subject(name, pretrained, image_size)
+    kept = "gradients" in parts and subject.folder is not None and (subject.folder / FILE).exists()
+    if only is not None and "gradients" in parts and not kept:
+        raise UserError(f"{name} kept no gradients", fix="Train a run with --gradients, or leave the part gradients out.")
     record = _looked(subject, images, parts=parts, layers=layer or [], target=target)
     folder = out or fresh_folder("look")
-    kept = "gradients" in parts and subject.folder is not None and (subject.folder / FILE).exists()
     _write(record, folder, look_page(record, run=read_flows(subject.folder) if kept and subject.folder is not None else None))
     if as_json:
         tell_json(record)
@@ -93,6 +96,14 @@ def _parts(only: str | None) -> tuple[str, ...]:
         if part not in PARTS:
             raise unknown_name("part", part, PARTS, where=f"Choose from {', '.join(PARTS)}.")
     return parts
+
+
+def _check_used(parts: tuple[str, ...], layers: list[str], target: int | None) -> None:
+    """Raises UserError for an option that none of the parts would look at."""
+    if layers and not {"maps", "field"} & set(parts):
+        raise UserError("--layer is for maps and field, which --only leaves out", fix="Leave --layer out, or add one of them.")
+    if target is not None and "attributions" not in parts:
+        raise UserError("--target is for attributions, which --only leaves out", fix="Leave --target out, or add them.")
 
 
 # The network
@@ -212,6 +223,8 @@ def _predictions(subject: Subject, batch: "Tensor", images: list[Path]) -> list[
         logits = run(subject.model, batch.to(device))
     if not isinstance(logits, torch.Tensor) or logits.dim() != 2:
         raise UserError(f"{subject.name} gives no logits (images, classes)", fix="`look` is for classifiers.")
+    if not bool(logits.isfinite().all()):
+        raise UserError(f"{subject.name} gives logits that are no numbers", fix="Its weights, or the training, went wrong.")
     best = logits.float().softmax(1).cpu().topk(min(5, logits.shape[1]))
     return [
         Prediction(path.name, tuple(_label(subject, i) for i in indices), tuple(shares))

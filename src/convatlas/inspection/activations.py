@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from convatlas.inspection.running import channels_first, check_runs, leaves, listen
+from convatlas.inspection.running import check_runs, leaves, listen
 from convatlas.records.look import Activity
 
 SILENT = (nn.Identity, nn.Dropout, nn.Dropout2d, nn.Flatten)
@@ -21,12 +21,8 @@ def activations(model: nn.Module, images: Tensor) -> tuple[Activity, ...]:
     device = check_runs(model, images)
     names = [name for name in leaves(model) if not isinstance(model.get_submodule(name), SILENT)]
     heard: dict[str, list[Tensor]] = {}
-    listen(model, names, images.to(device), lambda name, module, out: heard.setdefault(name, []).append(_kept(module, out)))
+    listen(model, names, images.to(device), lambda name, module, out: heard.setdefault(name, []).append(out.float().cpu()))
     return tuple(_activity(name, model.get_submodule(name), parts) for name, parts in heard.items() if parts[0].dim() > 1)
-
-
-def _kept(module: nn.Module, output: Tensor) -> Tensor:
-    return channels_first(module, output).detach().float().cpu()
 
 
 def _activity(name: str, module: nn.Module, parts: list[Tensor]) -> Activity:

@@ -9,7 +9,7 @@ from convatlas.errors import UserError
 from convatlas.inspection.feature_maps import default_layers
 from convatlas.inspection.ledger import ledger
 from convatlas.inspection.rendering import coloured, enlarged, png_url
-from convatlas.inspection.running import channels_first, check_runs, listen
+from convatlas.inspection.running import check_runs, listen
 from convatlas.records.look import EffectiveField
 
 COUNTS = 1 - 0.9545
@@ -30,7 +30,7 @@ def effective_fields(model: nn.Module, images: Tensor, *, layers: Sequence[str] 
     pixels = images.detach().clone().to(device).requires_grad_(True)
     heard: dict[str, Tensor] = {}
     with torch.enable_grad():
-        listen(model, names, pixels, lambda name, module, output: heard.update({name: channels_first(module, output)}))
+        listen(model, names, pixels, lambda name, module, output: heard.update({name: output}))
         found = []
         for name in names:
             gradient = _gradient(name, heard.get(name), pixels)
@@ -49,22 +49,23 @@ def _gradient(name: str, output: Tensor | None, pixels: Tensor) -> Tensor:
     return gradient.abs().sum(1).mean(0).detach().float().cpu()
 
 
-def _theoretical(model: nn.Module, images: Tensor, names: Sequence[str]) -> dict[str, int | None]:
-    """The receptive field after each layer; None for the whole image, and where it is not known."""
+def _theoretical(model: nn.Module, images: Tensor, names: Sequence[str]) -> dict[str, tuple[int | None, bool]]:
+    """The receptive field after each layer, None for the whole image, and whether it is known."""
     try:
         rows = ledger(model, tuple(images.shape[1:])).rows
     except UserError:
-        return dict.fromkeys(names)
+        return dict.fromkeys(names, (None, False))
     inside = {name: [row for row in rows if row.name == name or row.name.startswith(f"{name}.")] for name in names}
-    return {name: found[-1].receptive_field if found else None for name, found in inside.items()}
+    return {name: (found[-1].receptive_field, True) if found else (None, False) for name, found in inside.items()}
 
 
-def _record(name: str, gradient: Tensor, theoretical: int | None, images: int) -> EffectiveField:
+def _record(name: str, gradient: Tensor, theory: tuple[int | None, bool], images: int) -> EffectiveField:
     counted = int((gradient >= COUNTS * gradient.max()).sum()) if gradient.max() > 0 else 0
     return EffectiveField(
         layer=name,
         width=counted**0.5,
-        theoretical=theoretical,
+        theoretical=theory[0],
+        known=theory[1],
         size=(gradient.shape[0], gradient.shape[1]),
         images=images,
         picture=png_url(enlarged(coloured(gradient.sqrt()), SIDE)),

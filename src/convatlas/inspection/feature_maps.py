@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from convatlas.errors import UserError
 from convatlas.inspection.rendering import coloured, enlarged, png_url, sheet
-from convatlas.inspection.running import channels_first, check_runs, leaves, listen
+from convatlas.inspection.running import check_runs, leaves, listen
 from convatlas.records.look import Maps
 
 MOST = 24
@@ -39,7 +39,7 @@ def feature_maps(model: nn.Module, images: Tensor, *, layers: Sequence[str] = ()
     found: dict[str, Tensor] = {}
 
     def heard(name: str, module: nn.Module, output: Tensor) -> None:
-        found[name] = channels_first(module, output).float().cpu()
+        found[name] = output.float().cpu()
 
     listen(model, names, images.to(device), heard)
     for name in names:
@@ -61,7 +61,6 @@ def default_layers(model: nn.Module, images: Tensor) -> list[str]:
     last: dict[tuple[int, ...], str] = {}
 
     def heard(name: str, module: nn.Module, output: Tensor) -> None:
-        output = channels_first(module, output)
         if output.dim() == 4 and max(output.shape[2:]) > 1:
             last[tuple(output.shape[2:])] = name
 

@@ -6,20 +6,24 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
+from torch.utils.weak import WeakIdKeyDictionary
 
 from convatlas.errors import UserError, unknown_name
-
-CHANNELS_LAST = (nn.Linear, nn.LayerNorm)
-"""Layers whose four axes are (N, H, W, C), as in ConvNeXt's blocks."""
 
 
 @contextmanager
 def at_rest(model: nn.Module) -> Iterator[None]:
-    """While it lasts, the model is in evaluation mode; then each of its modules is in its own mode again."""
+    """While it lasts, the model is in evaluation mode; then each module is in its own mode and the random state as it was.
+
+    A forward may draw random numbers in evaluation mode too: `functional.dropout` does so unless it is told not to.
+    """
     modes = {module: module.training for module in model.modules()}
+    cards = sorted({each.device.index or 0 for each in model.parameters() if each.device.type == "cuda"})
     model.eval()
     try:
-        yield
+        with torch.random.fork_rng(devices=cards):
+            yield
     finally:
         for module, mode in modes.items():
             module.training = mode
@@ -28,6 +32,8 @@ def at_rest(model: nn.Module) -> Iterator[None]:
 def check_runs(model: nn.Module, images: Tensor) -> torch.device:
     """The model's device. Raises UserError for a model without values, and for what is no batch of images (N, C, H, W)."""
     tensors = [*model.parameters(), *model.buffers()]
+    if any(isinstance(each, UninitializedParameter) for each in tensors):
+        raise UserError("the network has lazy layers that have seen no image yet", fix="Pass one image through it first.")
     if any(each.is_meta for each in tensors):
         raise UserError("the network is on the meta device and has no values", fix="Build or load it on a real device.")
     if images.dim() != 4 or not len(images):
@@ -48,9 +54,10 @@ def find_layer(model: nn.Module, name: str) -> nn.Module:
 
 
 def run(model: nn.Module, images: Tensor) -> Any:
-    """The model's output. Raises UserError, with torch's own words, where the forward fails."""
+    """The model's output, of images in the precision of its weights. Raises UserError, with torch's own words, where it fails."""
+    kinds = (each.dtype for each in model.parameters() if each.is_floating_point())
     try:
-        return model(images)
+        return model(images.to(next(kinds, images.dtype)))
     except (RuntimeError, TypeError, ValueError) as error:
         said = str(error).strip().split("\n")[0]
         raise UserError(
@@ -59,19 +66,24 @@ def run(model: nn.Module, images: Tensor) -> Any:
 
 
 def listen(model: nn.Module, names: Sequence[str], images: Tensor, heard: Callable[[str, nn.Module, Tensor], None]) -> Any:
-    """Run the model; `heard` is told what each named layer gives, copied, before anything works on it in place."""
+    """Run the model; `heard` is told what each named layer gives, as (N, C, ...), copied before anything works on it in place."""
+    layouts = Layouts()
+    wanted = {name: find_layer(model, name) for name in names}
+    passed = wanted | {name: model.get_submodule(name) for name in leaves(model)}
     handles = []
 
     def hook(name: str) -> Callable[[nn.Module, Any, Any], None]:
         def after(module: nn.Module, args: Any, output: Any) -> None:
             if isinstance(output, Tensor):
-                heard(name, module, output.clone())
+                last = layouts.channels_last(module, args, output)
+                if name in wanted:
+                    heard(name, module, (output.movedim(-1, 1) if last else output).clone())
 
         return after
 
-    for name in names:
-        handles.append(find_layer(model, name).register_forward_hook(hook(name)))
     try:
+        for name, module in passed.items():
+            handles.append(module.register_forward_hook(hook(name)))
         with at_rest(model):
             return run(model, images)
     finally:
@@ -79,11 +91,27 @@ def listen(model: nn.Module, names: Sequence[str], images: Tensor, heard: Callab
             handle.remove()
 
 
-def channels_first(module: nn.Module, output: Tensor) -> Tensor:
-    """A layer's output as (N, C, ...)."""
-    if isinstance(module, CHANNELS_LAST) and type(module).__name__ != "LayerNorm2d" and output.dim() > 2:
-        return output.movedim(-1, 1)
-    return output
+class Layouts:
+    """Which outputs are (N, H, W, C), as within ConvNeXt's blocks: those of linear layers and of LayerNorm over one axis, and
+    of what is without weights and keeps their shape, such as an activation.
+    """
+
+    def __init__(self) -> None:
+        self._last: WeakIdKeyDictionary = WeakIdKeyDictionary()
+
+    def channels_last(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> bool:
+        """Whether this output's channels are its last axis, told in the order in which the layers are passed."""
+        over_one = type(module) is nn.LayerNorm and len(module.normalized_shape) == 1
+        same = any(isinstance(each, Tensor) and each in self._last and each.shape == output.shape for each in args)
+        last = output in self._last or isinstance(module, nn.Linear) or over_one or (same and _weightless(module))
+        if last and output.dim() > 2:
+            self._last[output] = True
+            return True
+        return False
+
+
+def _weightless(module: nn.Module) -> bool:
+    return next(module.parameters(), None) is None and next(module.children(), None) is None
 
 
 def leaves(model: nn.Module) -> list[str]:

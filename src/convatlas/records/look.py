@@ -56,7 +56,7 @@ class EffectiveField:
     """How strongly a unit in the middle of a layer's map depends on each pixel, on the average over images.
 
     `width` is the root of the number of pixels that count at least 4.55 % of the strongest one (Luo et al. 2016, section 4.1),
-    `theoretical` the receptive field; None for the whole image. `size` is the image's side.
+    `theoretical` the receptive field, None for the whole image, unless it is not `known`. `size` is the image's side.
     """
 
     layer: str
@@ -65,6 +65,7 @@ class EffectiveField:
     size: tuple[int, int]
     images: int
     picture: str
+    known: bool = True
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,10 @@ from convatlas.report.sections import png
 
 MOSTLY = 0.5
 """From this share of dead channels on, a layer is called mostly dead."""
+ACTIVATIONS = frozenset(
+    {"ReLU", "ReLU6", "LeakyReLU", "PReLU", "ELU", "GELU", "SiLU", "Mish", "Tanh", "Sigmoid", "Hardswish", "Hardtanh", "Softplus"}
+)
+"""Layers after which channels are counted as dead; counted after each convolution and norm too, one would count three times."""
 READINGS = {
     "maps": "Each square is one channel, those that vary most; yellow is high, blue low, in one scale for the layer.",
     "filters": (
@@ -19,7 +23,8 @@ READINGS = {
     ),
     "fields": (
         "How strongly the unit in the middle depends on each pixel, the brighter the more; the colours follow the root of the "
-        "gradient, so that the rim is seen. It is always smaller than the receptive field, and nearly always round."
+        "gradient, so that the rim is seen. Its width is the root of the number of pixels "
+        "with at least 4.55 % of the largest gradient (Luo et al. 2016, section 4.1)."
     ),
 }
 
@@ -46,8 +51,9 @@ def look_page(look: Look, *, run: RunFlow | None = None) -> str:
 
 def busy(look: Look) -> Busy:
     """What the activities come to: how many channels are dead, and where most of a layer is."""
-    with_dead = [each for each in look.activities if each.dead]
-    dead, channels = sum(each.dead for each in with_dead), sum(each.channels for each in look.activities)
+    judged = [each for each in look.activities if each.operation in ACTIVATIONS] or list(look.activities)
+    with_dead = [each for each in judged if each.dead]
+    dead, channels = sum(each.dead for each in with_dead), sum(each.channels for each in judged)
     n = len(look.images)
     over = f"on {'this image' if n == 1 else f'all {n} images'}"
     if not with_dead:
@@ -56,8 +62,8 @@ def busy(look: Look) -> Busy:
     more = f" Mostly dead: {', '.join(mostly[:5])}{' and more' if len(mostly) > 5 else ''}." if mostly else ""
     return Busy(
         look.activities,
-        f"{dead:,} of {channels:,} channels have one value everywhere {over}, in {len(with_dead)} of {len(look.activities)} "
-        f"layers; with few images that may be chance.{more}",
+        f"{dead:,} of {channels:,} channels have one value everywhere {over}, in {len(with_dead)} of {len(judged)} "
+        f"{'activations' if judged[0].operation in ACTIVATIONS else 'layers'}; with few images that may be chance.{more}",
     )
 
 
