@@ -45,7 +45,21 @@ def test_along_a_run(folder):
     assert {path.name for path in (folder / "along").iterdir()} == {"gradients.html", "gradients.json", "with.svg"}
 
 
+def test_ones_own_network(folder):
+    (folder / "net.py").write_text(
+        "from torch import nn\n"
+        "def make():\n"
+        "    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 10))\n"
+    )
+    done = convatlas("gradients", "net.py:make", "--seeds", "2", "--batch-size", "8", "--json", "--out", "own", folder=folder)
+    assert done.returncode == 0, done.stderr
+    flows = json.loads(done.stdout)["flows"]
+    assert [flow["model"] for flow in flows] == ["net.py:make"] * 2
+    assert flows[0]["loss"] != flows[1]["loss"], "another seed, other weights"
+
+
 BAD = [
+    (["gradients", "with", "--norm", "none"], "--norm, --start and --seeds are for models"),
     (["gradients", "resnet20.plan"], "no model called 'resnet20.plan'. Did you mean resnet20.plain"),
     (["gradients", "resnet20", "resnet20"], "a model stands twice"),
     (["gradients", "resnet20", "--seeds", "0"], "--seeds is '0'"),

@@ -89,7 +89,53 @@ def test_random_weights_say_so(folder):
     assert {"00-maps-stem.png", "00-maps-stages.1.0.png"} <= {path.name for path in (folder / "random").iterdir()}
 
 
+OWN = """
+from torch import nn
+
+class Slash(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stages = nn.ModuleDict({"a/b": nn.Conv2d(1, 4, 3), "c" * 300: nn.Conv2d(4, 4, 3)})
+        self.head = nn.Linear(4, 3)
+    def forward(self, x):
+        for stage in self.stages.values():
+            x = stage(x)
+        return self.head(x.mean((2, 3)))
+"""
+
+
+def test_ones_own_grey_network_with_odd_names(folder):
+    (folder / "own.py").write_text(OWN)
+    done = convatlas(
+        "look", "own.py:Slash", "rgb.png", *QUICK, "--in-chans", "1", "--image-size", "16", "--out", "own", folder=folder
+    )
+    assert done.returncode == 0, done.stderr
+    files = {path.name for path in (folder / "own").iterdir()}
+    assert "00-maps-stages.a-b.png" in files
+    assert "whether they are trained is not known" in (folder / "own" / "look.html").read_text()
+
+
+def test_two_pictures_of_one_name_and_a_name_that_is_no_text(folder):
+    (folder / "more").mkdir(exist_ok=True)
+    (folder / "more" / "rgb.png").write_bytes((folder / "rgb.png").read_bytes())
+    (folder / "more" / "\udcff.png").write_bytes((folder / "rgb.png").read_bytes())
+    words = ["look", "run", "rgb.png", "more/rgb.png", "more/\udcff.png", "--only", "maps", "--out", "names", "--json"]
+    done = convatlas(*words, folder=folder)
+    assert done.returncode == 0, done.stderr
+    names = [each["image"] for each in json.loads(done.stdout)["images"]]
+    assert names == ["rgb.png", "more/rgb.png", "more/\\udcff.png"]
+
+
+def test_what_cannot_be_had_is_a_note_where_nobody_asked_for_it(folder):
+    done = convatlas("look", "resnet20", "dot.png", "--image-size", "1", "--out", "notes", folder=folder)
+    assert done.returncode == 0, done.stderr
+    assert "note: attributions: " in done.stderr
+    assert "Left out" in (folder / "notes" / "look.html").read_text()
+
+
 BAD = [
+    (["look", "run", "rgb.png", "--layer", "nope"], "no layer called 'nope'"),
+    (["look", "resnet.pocket", "rgb.png", "--in-chans", "1"], "--in-chans is for networks from files"),
     (["look", "resnt18", "rgb.png"], "no model called 'resnt18'. Did you mean resnet18"),
     (["look", "resnet.pocket"], "Missing argument"),
     (["look", "resnet.pocket", "text.png"], "text.png is no picture"),
@@ -105,7 +151,10 @@ BAD = [
     (["look", "run", "rgb.png", "--pretrained", "default"], "a run has its own weights"),
     (["look", "resnet.pocket", "rgb.png", "--pretrained", "default"], "no weights are published for 'resnet.pocket'"),
     (["look", "resnet.pocket", "rgb.png", "--image-size", "0"], "image_size is 0"),
-    (["look", "resnet.pocket", "rgb.png", "--target", "10", "--only", "attributions"], "10"),
+    (
+        ["look", "resnet.pocket", "rgb.png", "--target", "10", "--only", "attributions"],
+        "--target is 10, and there are 10 classes",
+    ),
     (["look", "resnet.pocket", "rgb.png", "--target", "1", "--only", "maps"], "--target is for attributions"),
     (["look", "resnet.pocket", "rgb.png", "--layer", "nope", "--only", "filters"], "--layer is for maps and field"),
     (["look", "resnet.pocket", "rgb.png", "--only", "gradients"], "resnet.pocket kept no gradients"),

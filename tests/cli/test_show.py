@@ -24,6 +24,20 @@ class Decides(nn.Module):
     def forward(self, x):
         return self.conv(x) if x.sum() > 0 else x
 
+class Rolls(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+    def forward(self, x):
+        return self.conv(x).roll(1, 2)
+
+class Loud(Decides):
+    def forward(self, x):
+        print("HELLO")
+        return self.conv(x)
+
+READY = nn.Sequential(*(nn.Conv2d(3, 3, 3, padding=1) for _ in range(50)))
+
 class Two(nn.Module):
     def forward(self, image, mask):
         return image * mask
@@ -90,7 +104,34 @@ def test_ones_own_network_and_a_page(folder):
     assert "written: page.html" in done.stdout
 
 
+def test_what_is_not_known_is_not_denied(folder):
+    """Rolling is not followed: the footer says so, and no hint speaks of what units do not see."""
+    text = " ".join(convatlas("show", "net.py:Rolls", "--image-size", "16", folder=folder).stdout.split())
+    assert "receptive fields are not known (?) from the network itself (roll) on: the operation roll has no rule" in text
+    assert "no unit sees" not in text
+    assert "narrow view" not in text
+
+
+def test_what_a_network_prints_is_no_part_of_the_result(folder):
+    done = convatlas("show", "net.py:Loud", "--image-size", "16", "--json", folder=folder)
+    assert codec.from_plain(Ledger, json.loads(done.stdout), where="x").params == 112
+    assert "HELLO" in done.stderr
+
+
+def test_a_module_that_is_made_already_and_many_alike_layers(folder):
+    done = convatlas("show", "net.py:READY", "--image-size", "16", folder=folder, COLUMNS="100")
+    assert "0 to 49" in done.stdout
+    assert len(done.stdout.splitlines()) < 25
+
+
+def test_lines_below_the_table_fit_a_narrow_terminal(folder):
+    lines = convatlas("show", "lenet5", folder=folder, COLUMNS="60").stdout.splitlines()
+    footer = lines[lines.index("61,706 parameters; 416,520 MACs") :]
+    assert max(map(len, footer)) <= 60
+
+
 BAD = [
+    (["show", "resnet18", "--html", "there.html"], "Name another with --html"),
     (["show", "resnt18"], "no model called 'resnt18'. Did you mean resnet18"),
     (["show", "resnet18", "--image-size", "0"], "image_size is 0"),
     (["show", "vgg16", "--image-size", "8"], "layer stages.4.6 (MaxPool2d) the map is 1x1"),

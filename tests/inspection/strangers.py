@@ -144,7 +144,32 @@ class Recurring(nn.Module):
         return x
 
 
+class Remembering(nn.Module):
+    """A recurrent layer: its first step multiplies a state that no pixel has touched."""
+
+    def __init__(self):
+        super().__init__()
+        self.gru, self.head = nn.GRU(48, 5, batch_first=True), nn.Linear(5, 2)
+
+    def forward(self, x):
+        return self.head(self.gru(x.mean(1))[0].mean(1))
+
+
+class Positioned(nn.Module):
+    """A table of positions that goes through a layer of its own, and a weight that is computed (weight norm)."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 4, 3, padding=1))
+        self.table, self.mix = nn.Parameter(torch.ones(6, 4)), nn.Linear(4, 4)
+
+    def forward(self, x):
+        return self.conv(x) + self.mix(self.table).mean(0).view(1, 4, 1, 1)
+
+
 STRANGERS = {
+    "remembering": Remembering,
+    "positioned": Positioned,
     "functional": Functional,
     "channels last": ChannelsLast,
     "decoder": Decoder,

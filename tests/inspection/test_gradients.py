@@ -118,9 +118,38 @@ def test_changes():
     assert deviations["own"] == pytest.approx((2 / (9 * 64)) ** 0.5, rel=0.02)
 
 
+def test_a_weight_that_is_computed_counts_with_what_it_is_computed_from():
+    torch.manual_seed(2)
+    model = small()
+    model[0] = nn.utils.parametrizations.spectral_norm(model[0])
+    first = gradient_flow(model, IMAGES, LABELS).layers[0]
+    assert first.weight_gradient > 0
+    assert first.weight == pytest.approx(model[0].parametrizations.weight.original.norm().item(), rel=1e-5)
+
+
+def test_images_take_the_precision_of_the_network():
+    flow = gradient_flow(small().double(), IMAGES, LABELS)
+    assert flow.loss == pytest.approx(gradient_flow(small(), IMAGES, LABELS).loss, rel=1e-5)
+    assert abs(gradient_similarity(small().double(), IMAGES[0], IMAGES[1])) <= 1
+
+
+class Two(nn.Module):
+    def forward(self, image, mask):
+        return image
+
+
 @pytest.mark.parametrize(
     ("act", "message"),
     [
+        (lambda: gradient_flow(Two(), IMAGES, LABELS), "the network fails on images of .3, 32, 32.*mask"),
+        (lambda: gradient_similarity(Two(), IMAGES[0], IMAGES[1]), "the network fails on images"),
+        (lambda: gradient_similarity(nn.Conv2d(3, 4, 3), IMAGES[0], IMAGES[1]), "gives no logits"),
+        (lambda: gradient_flow(small(), IMAGES[0], LABELS), r"the images have the shape \(3, 32, 32\)"),
+        (lambda: gradient_flow(small(), IMAGES[:0], LABELS[:0]), r"the images have the shape \(0, 3, 32, 32\)"),
+        (lambda: gradient_flow(small().to("meta"), IMAGES, LABELS), "on the meta device and has no values"),
+        (lambda: gradient_flow(small(), IMAGES, LABELS - 1), "the labels are torch.int64"),
+        (lambda: gradient_flow(small(), IMAGES, LABELS[:2]), r"the labels are torch.int64 of shape \(2,\)"),
+        (lambda: gradient_flow(small(), IMAGES, LABELS.float()), "the labels are torch.float32"),
         (lambda: changed(small(), norm="no", start="own"), "norm is 'no'. Give own or none"),
         (lambda: changed(small(), norm="own", start="zero"), "start is 'zero'. Give own, fan-in, torch"),
         (lambda: gradient_flow(nn.Conv2d(3, 4, 3), IMAGES, LABELS), "gives no logits"),

@@ -1,5 +1,8 @@
 """What a ledger refuses, in one line each, and what it warns of."""
 
+import contextlib
+import threading
+
 import pytest
 import torch
 from torch import nn
@@ -38,6 +41,20 @@ class Asks(nn.Module):
         return x
 
 
+class Locked(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.lock = nn.Conv2d(3, 4, 3), threading.Lock()
+
+    def forward(self, x):
+        return self.conv(x)
+
+
+def swallowing(x):
+    with contextlib.suppress(Exception):
+        bool(x.mean() > 0)
+
+
 REFUSED = {
     "two inputs": (Two(), (3, 8, 8), r"forward of Two takes 2 inputs \(image, mask\), and there is one image"),
     "rows and columns only": (nn.Conv2d(3, 4, 3), (224, 224), r"input shape is \(224, 224\)\. Give \(channels, height, width\)"),
@@ -61,6 +78,14 @@ REFUSED = {
     "item": (Asks(lambda x: x.max().item()), (3, 8, 8), r"Python numbers of the values of its maps \(item\)"),
     "lists": (Asks(lambda x: x.tolist()), (3, 8, 8), "tolist"),
     "compares": (Asks(lambda x: torch.equal(x, x)), (3, 8, 8), "equal"),
+    "an index by values": (Asks(lambda x: x[:, :, x[0, 0, 0].argmax() :]), (3, 8, 8), "Python numbers of the values of its maps"),
+    "narrowed by values": (Asks(lambda x: x.narrow(2, int(x.argmax() % 3), 1)), (3, 8, 8), "Python numbers of the values"),
+    "split by values": (Asks(lambda x: torch.tensor_split(x, x[0, 0, 0, :1].long(), 2)), (3, 8, 8), "the values of its maps"),
+    "where": (Asks(lambda x: torch.where(x > 0)), (3, 8, 8), "picks units by the values|the values of its maps"),
+    "nearly equal": (Asks(lambda x: torch.allclose(x, x)), (3, 8, 8), "the values of its maps"),
+    "swallowed": (Asks(swallowing), (3, 8, 8), "Python numbers of the values of its maps"),
+    "a lock": (Locked(), (3, 8, 8), "the network cannot be copied: cannot pickle"),
+    "a class": (nn.ReLU, (3, 8, 8), "is no torch.nn.Module. Give a module, not its class"),
     "lazy": (nn.Sequential(nn.LazyConv2d(4, 3)), (3, 8, 8), "lazy layers that have seen no image yet. Pass one image"),
 }
 
@@ -84,6 +109,7 @@ def test_a_module_on_another_device():
 
 BATCH_NORMED = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3, bias=False), nn.BatchNorm2d(4))
 HINTS = {
+    "a linear layer along columns": (nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Linear(3, 4), nn.BatchNorm2d(4)), (3, 5, 5), {(1, "narrow view", NARROW_VIEW)}),
     "idle bias": (BATCH_NORMED, (3, 7, 7), {(0, "idle bias", IDLE_BIAS), (4, "narrow view", NARROW_VIEW)}),
     "a bias that is used elsewhere too": (
         nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.BatchNorm2d(4)),

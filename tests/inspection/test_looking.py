@@ -78,6 +78,48 @@ def test_those_that_vary_most_are_shown():
     assert (record.channels, record.side) == (64, (8, 8))
 
 
+class Reused(nn.Module):
+    """The tutorials' network: one pooling, one ReLU, each called twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.conv2, self.pool, self.relu = nn.Conv2d(3, 4, 5), nn.Conv2d(4, 6, 5), nn.MaxPool2d(2), nn.ReLU()
+
+    def forward(self, x):
+        return self.pool(self.relu(self.conv2(self.pool(self.relu(self.conv1(x))))))
+
+
+def test_a_layer_that_is_passed_twice_is_shown_once_and_as_it_was_last():
+    assert default_layers(Reused(), IMAGES) == ["conv1", "relu", "pool"]
+    assert [each.maps.shape[1:] for each in feature_maps(Reused(), IMAGES)] == [(4, 28, 28), (6, 10, 10), (6, 5, 5)]
+
+
+def test_weights_that_are_computed_are_no_layers_and_are_left_alone():
+    model = nn.Sequential(nn.utils.parametrizations.spectral_norm(nn.Conv2d(3, 4, 3)), nn.ReLU()).train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    assert default_layers(model, IMAGES) == ["1"]
+    assert [each.layer for each in activations(model, IMAGES)] == ["1"]
+    first_filters(model)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_buffers_that_a_forward_writes_are_put_back():
+    class Counting(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+            self.register_buffer("passes", torch.zeros(1))
+
+        def forward(self, x):
+            self.passes += 1
+            return self.conv(x)
+
+    model = Counting()
+    activations(model, IMAGES)
+    feature_maps(model, IMAGES)
+    assert model.passes.item() == 0
+
+
 # Filters
 
 
@@ -198,9 +240,26 @@ REFUSED = {
     "no values of filters": (lambda: first_filters(create_model("lenet.pocket").to("meta")), "meta device and has no values"),
     "other channels": (lambda: activations(stranger(), IMAGES[:, :1]), "the network fails on images of"),
     "no convolution": (lambda: first_filters(nn.Linear(2, 2)), "the network has no convolution"),
+    "an error of its own": (lambda: activations(Raising(), IMAGES), "the network fails on images of .3, 32, 32.: 'key'"),
+    "gradients cut off": (lambda: effective_fields(CutOff(), IMAGES, layers=["conv"]), "no gradient comes back from the layer conv"),
     "no maps": (lambda: feature_maps(nn.Sequential(nn.Flatten(), nn.Linear(3072, 2)), IMAGES), "no layer gives maps"),
     "a field of no map": (lambda: effective_fields(stranger(), IMAGES, layers=["5"]), "the layer 5 gives no maps"),
 }  # fmt: skip
+
+
+class Raising(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x):
+        raise KeyError("key")
+
+
+class CutOff(Raising):
+    def forward(self, x):
+        with torch.no_grad():
+            return self.conv(x)
 
 
 class Unused(nn.Module):

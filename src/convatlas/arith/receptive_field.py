@@ -68,10 +68,14 @@ class Region:
         return max(self.rows.jump, self.columns.jump)
 
     @property
+    def larger(self) -> Extent:
+        """The extent along the axis where it is larger."""
+        return max((self.rows, self.columns), key=lambda extent: extent.stop - extent.start)
+
+    @property
     def start(self) -> int | None:
         """The first pixel that unit 0 depends on, along the larger side; None for the whole image or no pixel at all."""
-        larger = max((self.rows, self.columns), key=lambda extent: extent.stop - extent.start)
-        return int(larger.start) if larger.receptive_field else None
+        return int(self.larger.start) if self.larger.receptive_field else None
 
     @property
     def through_least(self) -> "Region":

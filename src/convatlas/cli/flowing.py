@@ -50,6 +50,8 @@ def gradients(
     if runs and len(runs) < len(names):
         raise UserError("models and runs cannot be mixed", fix="Give models only, or run folders only.")
     if runs:
+        if (norm, start, seeds) != ("own", "own", "3"):
+            raise UserError("--norm, --start and --seeds are for models", fix="Leave them out: a run has its own.")
         _along_runs(runs, out or o.fresh_folder("gradients"), as_json=as_json)
         return
     chosen = o.DataOptions(data, data_root, image_size, 0.1, not no_verify, False)
@@ -72,17 +74,22 @@ def _measured(
 
     from convatlas.cli.progress import loading_bar
     from convatlas.cli.working import load, use_threads
+    from convatlas.inspection.gradients import check_change
     from convatlas.models.registry import find_variant
+    from convatlas.models.user_files import is_user_file
     from convatlas.training.gradients import fixed_batch
     from convatlas.training.prepare import check_fits
 
     _check(names, seeds, batch_size)
+    check_change(norm=norm, start=start)
     for name in names:
-        find_variant(name)
+        if not is_user_file(name):
+            find_variant(name)
     use_threads(threads)
     images = load(chosen)
     for name in names:
-        check_fits(name, images)
+        if not is_user_file(name):
+            check_fits(name, images)
     batch = fixed_batch(images, size=batch_size, seed=0)
     flows: list[GradientFlow] = []
     with loading_bar() as progress:
@@ -118,11 +125,13 @@ def _flow(name: str, images: "DataSet", batch: "tuple[Tensor, Tensor]", *, seed:
     import torch
 
     from convatlas.inspection.gradients import changed, gradient_flow, gradient_similarity
+    from convatlas.models.user_files import is_user_file, model_from_file
     from convatlas.training.prepare import network_for
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = changed(network_for(name, images, size=images.image_size), norm=norm, start=start)
+        own = model_from_file(name) if is_user_file(name) else network_for(name, images, size=images.image_size)
+        model = changed(own, norm=norm, start=start)
     flow = gradient_flow(model, *batch, name=name, seed=seed)
     pairs = [(batch[0][i], batch[0][i + 1]) for i in range(min(PAIRS, len(batch[1]) - 1))]
     similar = [gradient_similarity(model, first, second) for first, second in pairs]

@@ -107,16 +107,18 @@ def _on_the_command_line(context: typer.Context, name: str) -> bool:
     return source is not None and source.name == "COMMANDLINE"
 
 
-def check_new(out: Path | None) -> None:
-    """Refuse an output folder that exists, or could not, before anything is loaded or computed."""
+def check_new(out: Path | None, *, option: str = "--out") -> None:
+    """Refuse an output folder or file that exists, or could not, before anything is loaded or computed."""
     if out is None:
         return
     if not str(out).isprintable():
-        raise UserError(f"the folder's name {str(out)!r} has characters that cannot be printed", fix="Name another with --out.")
+        raise UserError(
+            f"the folder's name {str(out)!r} has characters that cannot be printed", fix=f"Name another with {option}."
+        )
     with storage.explained(out):
         exists = out.exists()
     if exists:
-        raise UserError(f"{out} exists already, and nothing is ever overwritten", fix="Name another folder with --out.")
+        raise UserError(f"{out} exists already, and nothing is ever overwritten", fix=f"Name another with {option}.")
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:

@@ -1,7 +1,10 @@
 """`convatlas show`: the ledger of a network, one row a layer, in the order in which data flows."""
 
+import sys
 from collections.abc import Iterator, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
+from textwrap import wrap
 from typing import Annotated
 
 import typer
@@ -35,7 +38,7 @@ def show(
     as_json: Json = False,
 ) -> None:
     """What every layer does, costs, keeps and sees, with the output-size formula filled in."""
-    check_new(html)
+    check_new(html, option="--html")
     ledger = ledger_of(name, image_size=image_size, in_chans=in_chans, num_classes=num_classes)
     if html is not None:
         storage.write_text(html, ledger_page(ledger, batch_size=batch_size))
@@ -62,7 +65,8 @@ def ledger_of(name: str, *, image_size: int | None, in_chans: int | None, num_cl
         if num_classes is not None:
             raise UserError("--num-classes is for models of the atlas", fix="Let the factory make the number of classes.")
         size = 224 if image_size is None else image_size
-        return ledger(model_from_file(name), (3 if in_chans is None else in_chans, size, size), name=name)
+        with redirect_stdout(sys.stderr):  # what somebody's network prints is no part of the result
+            return ledger(model_from_file(name), (3 if in_chans is None else in_chans, size, size), name=name)
     variant = find_variant(name)
     size = variant.image_size if image_size is None else image_size
     channels = variant.in_chans if in_chans is None else in_chans
@@ -125,26 +129,25 @@ def _cells(rows: Sequence[LedgerRow]) -> list[str]:
 
 def _totals(ledger: Ledger, batch_size: int) -> None:
     tell("")
+    for line in _sentences(ledger, batch_size):
+        for part in wrap(printable(line), max(OUT.width, 40), subsequent_indent="  ", break_on_hyphens=False):
+            tell(part)
+
+
+def _sentences(ledger: Ledger, batch_size: int) -> Iterator[str]:
     more = f", and {ledger.auxiliary_params:,} that only training uses" if ledger.auxiliary_params else ""
-    tell(f"{ledger.params:,} parameters{more}; {ledger.macs:,} MACs")
+    yield f"{ledger.params:,} parameters{more}; {ledger.macs:,} MACs"
     memory = ledger.memory
-    tell(f"memory: weights {words.size(memory.weights)}; all maps of one image {words.size(memory.activations)}")
+    yield f"memory: weights {words.size(memory.weights)}; all maps of one image {words.size(memory.activations)}"
     if memory.kept is not None:
-        tell(f"training keeps {words.size(memory.kept)} of each image until the backward pass")
+        yield f"training keeps {words.size(memory.kept)} of each image until the backward pass"
         said = ", ".join(f"{words.size(value)} with {optimizer}" for optimizer, value in memory_needs(ledger, batch_size))
-        tell(f"training with {counted(batch_size, 'image')} a batch: about {said}")
-    tell(_seen(ledger))
+        yield f"training with {counted(batch_size, 'image')} a batch: about {said}"
+    yield words.seen(ledger)
     for kind, reason, where in words.hints(ledger):
         others = f" and {len(where) - 2} more" if len(where) > 3 else ""
-        tell(f"{kind}: {'; '.join(where if len(where) <= 3 else where[:2])}{others}. {reason}")
+        yield f"{kind}: {'; '.join(where if len(where) <= 3 else where[:2])}{others}. {reason}"
     for note in ledger.notes:
-        tell(f"note: {note}")
-    tell("field: pixels a side that a unit can see, through the least and the furthest-seeing path; all: the whole image.")
-    tell(". is called between modules; a..b: first and last of what is folded. --all unfolds, --html FILE has every column.")
-
-
-def _seen(ledger: Ledger) -> str:
-    if ledger.sees_all is None:
-        return "no unit sees the whole image"
-    row = ledger.rows[ledger.sees_all]
-    return f"every unit sees the whole image from {row.name or 'the network itself'} ({row.operation}) on"
+        yield f"note: {note}"
+    yield "field: pixels a side that a unit can see, through the least and the furthest-seeing path; all: the whole image."
+    yield ". is called between modules; a..b: first and last of what is folded. --all unfolds, --html FILE has every column."

@@ -9,12 +9,15 @@ from convatlas.records.ledger import Window
 
 NAMELESS = frozenset({"inplace", "training", "out", "dtype", "device", "return_indices"})
 """Options that say nothing about what a layer computes."""
+MOST_WORDS = 8
+"""Functions with more arguments than that are not told apart by them."""
 
 
 def call_settings(arguments: Iterable[Any], options: Mapping[str, Any], names: Mapping[int, str]) -> str:
     """The arguments that are no tensors, and the network's own tensors by their names (`names` has them by id)."""
     words = [word for value in arguments if (word := _word(value))]
     words += [f"{key} {word}" for key, value in options.items() if key not in NAMELESS and (word := _word(value))]
+    words = words[:MOST_WORDS]
     own = [f"with {names[id(value)]}" for value in (*arguments, *options.values()) if id(value) in names]
     return " ".join(words + own)
 

@@ -22,7 +22,11 @@ def on_meta(model: nn.Module) -> nn.Module:
         for value in vars(module).values():
             if isinstance(value, Tensor):
                 memo.setdefault(id(value), _empty(value))
-    return deepcopy(model, memo)
+    try:
+        return deepcopy(model, memo)
+    except Exception as error:  # locks, open files, generators: anything may refuse
+        said = str(error).strip().split("\n")[0] or type(error).__name__
+        raise UserError(f"the network cannot be copied: {said}", fix="Leave out of its attributes what cannot.") from error
 
 
 def _empty(tensor: Tensor) -> Tensor:

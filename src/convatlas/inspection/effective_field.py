@@ -44,7 +44,7 @@ def _gradient(name: str, output: Tensor | None, pixels: Tensor) -> Tensor:
         raise UserError(f"the layer {name} gives no maps with rows and columns", fix="Name an earlier layer.")
     middle = output[:, :, output.shape[2] // 2, output.shape[3] // 2].sum()
     if not middle.requires_grad:
-        return torch.zeros(pixels.shape[2:])
+        raise UserError(f"no gradient comes back from the layer {name}", fix="Name one before the forward cuts it off.")
     (gradient,) = torch.autograd.grad(middle, pixels, retain_graph=True)
     return gradient.abs().sum(1).mean(0).detach().float().cpu()
 

@@ -31,8 +31,9 @@ class LayerMaps:
 def feature_maps(model: nn.Module, images: Tensor, *, layers: Sequence[str] = ()) -> list[LayerMaps]:
     """What `layers` (paths) make of `images` (N, C, H, W), in evaluation mode. The model is left as it was.
 
-    Without `layers` those of the stages, or in a network without stages the last map of each size. Raises UserError for an
-    unknown layer, for one that gives no maps (N, C, H, W), and for one that no image passes.
+    Without `layers` those of the stages, or in a network without stages the last map of each size. A layer that is passed
+    several times shows its last pass. Raises UserError for an unknown layer, for one that gives no maps (N, C, H, W), and for
+    one that no image passes.
     """
     device = check_runs(model, images)
     names = list(layers) or default_layers(model, images)
@@ -44,7 +45,7 @@ def feature_maps(model: nn.Module, images: Tensor, *, layers: Sequence[str] = ()
     listen(model, names, images.to(device), heard)
     for name in names:
         if name not in found:
-            raise UserError(f"no image passes the layer {name}", fix="Name a layer that the forward calls.")
+            raise UserError(f"no image passes the layer {name}, or it gives no tensor", fix="Name one that the forward calls.")
         if found[name].dim() != 4:
             raise UserError(f"the layer {name} gives no maps but {tuple(found[name].shape)[1:]}", fix="Name an earlier layer.")
     return [LayerMaps(name, found[name]) for name in names]
@@ -53,18 +54,18 @@ def feature_maps(model: nn.Module, images: Tensor, *, layers: Sequence[str] = ()
 @torch.no_grad()
 def default_layers(model: nn.Module, images: Tensor) -> list[str]:
     """The stages, or in a network without them the last layer of each map size, at most six."""
-    children = dict(model.named_children())
-    stages = children.get("stages")
-    if stages is not None:
-        return [f"stages.{name}" for name, _ in stages.named_children()]
+    stages = dict(model.named_children()).get("stages", nn.Identity())
+    if named := [f"stages.{name}" for name, _ in stages.named_children()]:
+        return named
     device = check_runs(model, images)
-    last: dict[tuple[int, ...], str] = {}
+    sizes: dict[str, tuple[int, ...] | None] = {}
 
     def heard(name: str, module: nn.Module, output: Tensor) -> None:
-        if output.dim() == 4 and max(output.shape[2:]) > 1:
-            last[tuple(output.shape[2:])] = name
+        sizes.pop(name, None)  # a layer that is passed again stands where it was passed last
+        sizes[name] = tuple(output.shape[2:]) if output.dim() == 4 and max(output.shape[2:]) > 1 else None
 
     listen(model, leaves(model), images[:1].to(device), heard)
+    last = {size: name for name, size in sizes.items() if size is not None}
     if not last:
         raise UserError("no layer gives maps with rows and columns", fix="Feature maps are those of convolutional networks.")
     return list(last.values())[-CHOSEN:]

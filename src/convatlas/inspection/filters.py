@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from convatlas.errors import UserError
 from convatlas.inspection.rendering import enlarged, png_url, sheet
+from convatlas.inspection.running import at_rest
 from convatlas.records.look import Filters
 
 MOST = 96
@@ -21,9 +22,10 @@ def first_filters(model: nn.Module) -> Filters:
     if found is None:
         raise UserError("the network has no convolution", fix="Filters are those of convolutional networks.")
     name, conv = found
-    if conv.weight.is_meta:
+    if any(each.is_meta for each in conv.parameters()):
         raise UserError("the network is on the meta device and has no values", fix="Build or load it on a real device.")
-    weights = conv.weight.detach().float().cpu()
+    with at_rest(model):  # a weight that is computed, as spectral norm's, may be computed otherwise in training
+        weights = conv.weight.detach().float().cpu()
     coloured = weights.shape[1] == 3
     pictures = [enlarged(_picture(each, coloured), SIDE) for each in weights[:MOST]]
     return Filters(

@@ -15,7 +15,7 @@ SMALL_MAP = "A map of one row or column has no places left to tell apart: the ne
 IDLE_BIAS = "BatchNorm subtracts each channel's mean, and any bias with it."
 SKIPPED = "A stride larger than the kernel never looks at the pixels in between."
 WIDE_PADDING = "With more padding than half the kernel, units at the rim see nothing but padding."
-NARROW_VIEW = "No unit sees the whole image, so that large objects are put together in the head only."
+NARROW_VIEW = "No unit of the last map sees the whole image, so that large objects are put together in the head only."
 
 
 def hints_of(steps: Sequence[Step], rows: Sequence[LedgerRow], input_shape: tuple[int, int, int]) -> tuple[Hint, ...]:
@@ -31,7 +31,11 @@ def hints_of(steps: Sequence[Step], rows: Sequence[LedgerRow], input_shape: tupl
 def _idle_biases(steps: Sequence[Step], eaters: Mapping[int, Sequence[Step]]) -> Iterator[Hint]:
     for i, step in enumerate(steps):
         module, then = step.module, eaters.get(i, [])
-        if isinstance(module, WEIGHERS) and module.bias is not None and then and all(isinstance(e.module, NORMS) for e in then):
+        if not isinstance(module, WEIGHERS) or module.bias is None or not then:
+            continue
+        # A linear layer on a map works along its columns, and not along the channels that BatchNorm works on.
+        along_channels = not isinstance(module, nn.Linear) or step.outputs[0].dim() == 2
+        if along_channels and all(isinstance(eater.module, NORMS) for eater in then):
             yield Hint(i, "idle bias", "a bias before BatchNorm", IDLE_BIAS)
 
 
@@ -60,7 +64,7 @@ def _last_map(rows: Sequence[LedgerRow], input_shape: tuple[int, int, int]) -> I
     if min(last.output_shape[-2:]) < 2 <= min(height, width):
         yield Hint(maps[-1], "small map", f"the last map is {last.output_shape[-2]}x{last.output_shape[-1]}", SMALL_MAP)
     field = last.receptive_field
-    if last.unfollowed is None and field is not None and field < max(height, width):
+    if all(row.unfollowed is None for row in rows) and field is not None and field < max(height, width):
         yield Hint(maps[-1], "narrow view", f"the last map's units see {field} of {max(height, width)} pixels", NARROW_VIEW)
 
 

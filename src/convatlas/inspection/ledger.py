@@ -35,6 +35,8 @@ def ledger(module: nn.Module, input_shape: Sequence[int], *, name: str | None = 
     `name` is what the network is called in it (default: its class). The module is not touched, whatever its device and mode.
     Raises UserError for a network that takes more than one image, that decides by the values of its maps, or that fails.
     """
+    if not isinstance(module, nn.Module):
+        raise UserError(f"{module!r} is no torch.nn.Module", fix="Give a module, not its class or a function.")
     shape = one_image(module, input_shape)
     dtype = next((each.dtype for each in module.parameters() if each.is_floating_point()), torch.float32)
     copy = on_meta(module).eval()
@@ -53,6 +55,12 @@ def ledger(module: nn.Module, input_shape: Sequence[int], *, name: str | None = 
     return _closed(books, module, shape, keeping=keeping, notes=notes, name=name or type(module).__name__)
 
 
+DECIDE = frozenset(
+    {"_local_scalar_dense", "is_nonzero", "equal", "nonzero", "masked_select", "_unique2", "unique_dim", "unique_consecutive"}
+)
+"""Operations in ATen that make Python numbers or shapes of values."""
+
+
 class Books:
     """The rows of one passage, while it goes on."""
 
@@ -62,7 +70,8 @@ class Books:
         self.keys = Keys()
         self.row_keys: list[tuple[str, str, int]] = []
         self.notes: list[str] = []
-        self.follower = Follower(image, observer=self._count)
+        self.aside = 0
+        self.follower = Follower(image, observer=self._count, guard=self._guard)
         self.passage = Passage(copy, image, ended=self._enter, numpy=None if image.is_meta else self._lose)
         self.element_size = image.element_size()
         self._copy, self._image = copy, image
@@ -76,11 +85,21 @@ class Books:
         """Pass the image; what the network makes without naming a device is made on `device`."""
         with device or nullcontext(), passing(self.passage), self.follower, torch.no_grad():
             self._copy(self._image)
+        if self.passage.refusal is not None:
+            raise self.passage.refusal
 
-    def _count(self, func: Any, arguments: Any, outputs: list[Tensor]) -> None:
-        """An operation is carried out. One outside of modules and functions (in a custom one of autograd) is a step itself."""
-        operation = operation_name(func)
-        alone = self.passage.open is None
+    def _guard(self, operation: str) -> None:
+        """What makes numbers or shapes of values is refused here too, where no function's name tells."""
+        if operation in DECIDE:
+            self.passage.refuse(operation)
+
+    def _count(self, func: Any, arguments: Any, outputs: list[Tensor], depends: bool) -> None:
+        """An operation was carried out. One outside of modules and functions (in a custom one of autograd) is a step itself."""
+        operation, step = operation_name(func), self.passage.open
+        if not depends and (step is None or not step.fed):
+            self.aside += macs_of(operation, arguments, outputs)
+            return
+        alone = step is None
         if alone:
             self.passage.begin(operation, tuple(arguments.values()), {})
         self._macs += macs_of(operation, arguments, outputs)
@@ -114,7 +133,7 @@ class Books:
                 receptive_field=sight.receptive_field,
                 least_field=sight.least_field,
                 start=sight.start,
-                jump=sight.jump,
+                jump=sight.jump_along,
                 unfollowed=sight.unfollowed,
             )
         )
@@ -147,7 +166,10 @@ class Books:
     def _lose(self) -> None:
         """Maps have gone through NumPy, where nobody follows."""
         self.follower.lose_unknown("maps go through NumPy", but=(*self._copy.parameters(), *self._copy.buffers()))
-        self.notes.append("what NumPy computes is no row, its MACs are not counted, and receptive fields are unknown after it")
+        self.notes.append(
+            "what NumPy computes is no row, its MACs are not counted, receptive fields are unknown after it, and a decision made "
+            "in it would not be noticed"
+        )
 
 
 def _for_real(module: nn.Module, shape: tuple[int, int, int], dtype: torch.dtype) -> Books:
@@ -184,14 +206,21 @@ def _closed(
 ) -> Ledger:
     rows = books.rows if keeping is None else _with_kept(books, keeping)
     auxiliary = _auxiliary(module)
+    params = sum(each.numel() for each in module.parameters()) - auxiliary
+    outside = params - sum(row.params for row in rows)
+    if outside or books.aside:
+        notes.append(
+            f"{outside:,} parameters and {books.aside:,} MACs are in no row: they are not used, or what they make does not "
+            "depend on the image"
+        )
     return Ledger(
         model=name,
         input_shape=shape,
         rows=tuple(rows),
         parts=tuple(Part(path, kind) for path, kind in books.passage.parts.items()),
-        params=sum(each.numel() for each in module.parameters()) - auxiliary,
+        params=params,
         auxiliary_params=auxiliary,
-        macs=sum(row.macs for row in rows),
+        macs=sum(row.macs for row in rows) + books.aside,
         memory=Memory(
             weights=sum(each.numel() * each.element_size() for each in chain(module.parameters(), module.buffers())),
             gradients=sum(each.numel() * each.element_size() for each in module.parameters() if each.requires_grad),

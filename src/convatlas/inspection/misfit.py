@@ -34,9 +34,13 @@ def one_image(module: nn.Module, input_shape: Sequence[int]) -> tuple[int, int, 
 
 
 def _takes_one(module: nn.Module) -> None:
+    try:
+        signature = inspect.signature(module.forward)
+    except ValueError:  # that of a traced module is not known
+        return
     wanted = [
         name
-        for name, each in inspect.signature(module.forward).parameters.items()
+        for name, each in signature.parameters.items()
         if each.default is each.empty and each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)
     ]
     if len(wanted) > 1:

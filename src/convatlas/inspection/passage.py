@@ -18,10 +18,14 @@ from torch.overrides import TorchFunctionMode
 from convatlas.errors import UserError
 from convatlas.records.ledger import IMAGE
 
-READS_VALUES = frozenset({"item", "__bool__", "__int__", "__float__", "__index__", "tolist", "is_nonzero", "equal"})
+READS_VALUES = frozenset({"item", "__bool__", "__int__", "__float__", "__index__", "tolist", "is_nonzero", "equal", "allclose"})
 """Functions that make Python numbers of a tensor's values, upon which a `forward` can then decide."""
 SHAPED_BY_VALUES = frozenset({"nonzero", "argwhere", "masked_select", "unique", "unique_consecutive"})
 """Functions whose result has a shape that depends on values."""
+VIEWS = frozenset({"T", "mT", "H", "mH", "real", "imag", "data"})
+"""Attributes of a tensor that are tensors."""
+SIZED_BY = frozenset({"tensor_split", "repeat_interleave", "narrow"})
+"""Functions whose result has a shape that depends on the values of their further arguments."""
 TO_NUMPY = frozenset({"numpy", "__array__"})
 BACKWARDS = frozenset({"radd", "rmul", "rsub", "rtruediv", "rmatmul", "rpow", "iadd", "imul", "isub", "itruediv", "ipow"})
 IN_WORDS = {"truediv": "div", "getitem": "slice", "setitem": "write"}
@@ -64,6 +68,7 @@ class Passage(TorchFunctionMode):
         self.parts: dict[str, str] = {}
         self.open: Step | None = None
         self.failed: Step | None = None
+        self.refusal: UserError | None = None
         self._ended = ended
         self._numpy = numpy
         self._left_torch = False
@@ -121,12 +126,11 @@ class Passage(TorchFunctionMode):
         self._ended(step)
 
     def parameters_of(self, step: Step) -> tuple[nn.Parameter, ...]:
-        """The parameters that a step uses: its module's, or those that its arguments are or were computed from."""
-        if step.module is not None:
-            return tuple(step.module.parameters())
+        """The parameters that a step uses: its module's, and those that its arguments are or were computed from."""
+        own = () if step.module is None else tuple(step.module.parameters())
         given = list(tensors_in([step.arguments, step.options]))
         made_of = (parameter for each in given if id(each) in self._made_of for parameter in self._made_of[id(each)][1])
-        return (*(each for each in given if isinstance(each, nn.Parameter)), *made_of)
+        return (*own, *(each for each in given if isinstance(each, nn.Parameter)), *made_of)
 
     def before(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         """A module begins its `forward`: a step, or a part with steps inside. Others' modules do not count."""
@@ -153,8 +157,12 @@ class Passage(TorchFunctionMode):
         """Carry a function out; outside of other steps it is a step."""
         options = kwargs or {}
         name = getattr(func, "__name__", "")
+        if name == "__get__":
+            name = getattr(getattr(func, "__self__", None), "__name__", "")
+            if name not in VIEWS:
+                return func(*args, **options)
         self._refuse_values(name, args, options)
-        if self.open is not None or name == "__get__":
+        if self.open is not None:
             return func(*args, **options)
         step = self.begin(_in_words(name), args, options)
         try:
@@ -169,6 +177,7 @@ class Passage(TorchFunctionMode):
         """A `forward` that decides by the values of its maps computes something else for another image."""
         given = list(tensors_in([args, options]))
         by_mask = name == "__getitem__" and any(each.dtype == torch.bool for each in given[1:])
+        by_mask = by_mask or (name in SIZED_BY and self.depends_on_image(given[1:]))
         if not given or not (by_mask or name in READS_VALUES or name in SHAPED_BY_VALUES or name in TO_NUMPY):
             return
         if not self.depends_on_image(given):
@@ -176,15 +185,20 @@ class Passage(TorchFunctionMode):
                 raise ValuesNeededError(f"{name} of a tensor of its own")
             return
         if name not in TO_NUMPY:
-            raise self._decided(name)
+            self.refuse(name)
         if self._numpy is None:
             raise ValuesNeededError("its maps go through NumPy")
         self._left_torch = True
         self._numpy()
 
+    def refuse(self, name: str) -> None:
+        """Raise the error for a `forward` that decides by its maps; `refusal` keeps it, should somebody's code swallow it."""
+        self.refusal = self.refusal or self._decided(name)
+        raise self.refusal
+
     def _decided(self, name: str) -> UserError:
         where = f"the forward of {self.place or 'the network'}"
-        if name in SHAPED_BY_VALUES or name == "__getitem__":
+        if name in SHAPED_BY_VALUES or name in SIZED_BY or name == "__getitem__":
             what = f"{where} picks units by the values of its maps ({_in_words(name)})"
         else:
             what = f"{where} makes Python numbers of the values of its maps ({name.strip('_')}) and may decide upon them"

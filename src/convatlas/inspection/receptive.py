@@ -26,7 +26,8 @@ from convatlas.inspection.units import EVERYWHERE, Units, alike, image_units
 class Sight:
     """How much of the image the units of a tensor see; the fields are those of `LayerRecord` and `LedgerRow`.
 
-    `all_whole` says whether each unit of every channel sees the whole image.
+    `jump_along` is the jump along the side of the receptive field. `all_whole` says whether each unit of every channel sees the
+    whole image.
     """
 
     receptive_field: int | None
@@ -34,19 +35,22 @@ class Sight:
     unfollowed: str | None = None
     least_field: int | None = None
     start: int | None = None
+    jump_along: int | None = None
     all_whole: bool = False
 
 
-Observer = Callable[[OpOverload[Any, Any], Mapping[str, Any], list[Tensor]], None]
-"""Is told of each operation that depends on the image: which, its arguments by name, and the tensors that came out."""
+Observer = Callable[[OpOverload[Any, Any], Mapping[str, Any], list[Tensor], bool], None]
+"""Is told of each operation: which, its arguments by name, the tensors that came out, and whether they depend on the image."""
+Guard = Callable[[str], None]
+"""Is asked before an operation on what depends on the image is carried out, by its name; may raise."""
 
 
 class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """While it is entered, follows everything that is computed from `image`, a tensor (1, C, H, W), best on the meta device."""
 
-    def __init__(self, image: Tensor, *, observer: Observer | None = None) -> None:
+    def __init__(self, image: Tensor, *, observer: Observer | None = None, guard: Guard | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._observer = observer
+        self._observer, self._guard = observer, guard
         self._size = (image.shape[-2], image.shape[-1])
         # Tensors are kept until the follower goes: an id means nothing once its tensor is gone. On meta they hold no values.
         self._known: dict[int, tuple[Tensor, Units | UserError]] = {}
@@ -85,14 +89,17 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Carry an operation out, and learn what its results depend on."""
         arguments = _bound(func, args, kwargs or {})
         found = [self.find(tensor) for tensor in _tensors(arguments.values())]
+        depends = any(each is not None for each in found)
+        if depends and self._guard is not None:
+            self._guard(operation_name(func))
         result = carried_out(func, args, kwargs or {})
-        if any(each is not None for each in found):
-            outputs = list(_tensors([result]))
+        outputs = list(_tensors([result]))
+        if depends:
             written = list(_tensors(arguments[name] for name, _, writes in _signature(func) if writes))
             learnt = zip(outputs, self._units_of(func, arguments, found, outputs), strict=True)
             self._learn_all({id(output): (output, units) for output, units in learnt}, written)
-            if self._observer is not None:
-                self._observer(func, arguments, outputs)
+        if self._observer is not None:
+            self._observer(func, arguments, outputs, depends)
         return result
 
     def _learn_all(self, learnt: dict[int, tuple[Tensor, Units | UserError]], written: list[Tensor]) -> None:
@@ -154,18 +161,20 @@ def sight_of(found: Units | UserError | None) -> Sight:
     if isinstance(found, UserError):
         return Sight(None, None, found.what)
     if found is None:
-        return Sight(0, None)
+        return Sight(0, None, least_field=0)
     fields = [region.receptive_field for region in found.regions]
     largest = None if None in fields else max(field for field in fields if field is not None)
-    least = min(
-        (path for region in found.regions if (path := region.through_least).size[0] > 0), key=lambda p: p.size, default=None
-    )
+    paths = [path for region in found.regions if (path := region.through_least).size[0] > 0]
+    least = min(paths, key=lambda path: path.size, default=None)
+    widest = max(found.regions, key=lambda region: region.size)
+    jump = max(region.jump for region in found.regions) or None if found.has_positions else None
     return Sight(
         largest,
-        max(region.jump for region in found.regions) or None if found.has_positions else None,
+        jump,
         least_field=0 if least is None else least.receptive_field,
-        start=None if largest is None else max(found.regions, key=lambda region: region.size).start,
-        all_whole=found.sees_all,
+        start=None if largest is None else widest.start,
+        jump_along=jump if largest is None or jump is None else widest.larger.jump,
+        all_whole=found.all_whole,
     )
 
 

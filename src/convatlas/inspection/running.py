@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -14,12 +15,13 @@ from convatlas.errors import UserError, unknown_name
 
 @contextmanager
 def at_rest(model: nn.Module) -> Iterator[None]:
-    """While it lasts, the model is in evaluation mode; then each module is in its own mode and the random state as it was.
+    """While it lasts, the model is in evaluation mode; then modes, buffers and the random state are as they were.
 
     A forward may draw random numbers in evaluation mode too: `functional.dropout` does so unless it is told not to.
     """
     modes = {module: module.training for module in model.modules()}
     cards = sorted({each.device.index or 0 for each in model.parameters() if each.device.type == "cuda"})
+    buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
     model.eval()
     try:
         with torch.random.fork_rng(devices=cards):
@@ -27,6 +29,10 @@ def at_rest(model: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes.items():
             module.training = mode
+        with torch.no_grad():
+            for buffer, before in buffers:
+                if not torch.equal(buffer, before):
+                    buffer.copy_(before)
 
 
 def check_runs(model: nn.Module, images: Tensor) -> torch.device:
@@ -58,8 +64,10 @@ def run(model: nn.Module, images: Tensor) -> Any:
     kinds = (each.dtype for each in model.parameters() if each.is_floating_point())
     try:
         return model(images.to(next(kinds, images.dtype)))
-    except (RuntimeError, TypeError, ValueError) as error:
-        said = str(error).strip().split("\n")[0]
+    except UserError:
+        raise
+    except Exception as error:  # somebody's forward may raise anything
+        said = str(error).strip().split("\n")[0] or type(error).__name__
         raise UserError(
             f"the network fails on images of {tuple(images.shape)[1:]}: {said}", fix="Give images as it takes them."
         ) from error
@@ -115,5 +123,17 @@ def _weightless(module: nn.Module) -> bool:
 
 
 def leaves(model: nn.Module) -> list[str]:
-    """Paths of the modules without children, in the order in which they were defined."""
-    return [name for name, module in model.named_modules() if name and next(module.children(), None) is None]
+    """Paths of the modules without children, in the order in which they were defined. Those that only make another's weights
+    (`parametrizations`) are no layers.
+    """
+    found = (name for name, module in model.named_modules() if name and next(module.children(), None) is None)
+    return [name for name in found if "parametrizations" not in name.split(".")]
+
+
+def copied(model: nn.Module) -> nn.Module:
+    """A copy of the model. Raises UserError for one that cannot be copied."""
+    try:
+        return deepcopy(model)
+    except Exception as error:  # torch refuses tensors that were computed, others what they like
+        said = str(error).strip().split("\n")[0] or type(error).__name__
+        raise UserError(f"the network cannot be copied: {said}", fix="Build it anew, and measure it first.") from error

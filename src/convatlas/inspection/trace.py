@@ -57,7 +57,7 @@ class _Costs:
         self._macs = 0
         self._slides: list[Slide] = []
 
-    def add(self, func: Any, arguments: Arguments, outputs: list[Tensor]) -> None:
+    def add(self, func: Any, arguments: Arguments, outputs: list[Tensor], depends: bool) -> None:
         """Take an operation in."""
         macs, slide = macs_of(operation_name(func), arguments, outputs), slide_of(operation_name(func), arguments)
         self.total += macs

@@ -56,6 +56,16 @@ class Units:
         return all(region.rows.is_whole and region.columns.is_whole for region in self.regions)
 
     @property
+    def all_whole(self) -> bool:
+        """Whether every unit sees the whole image: what reads whole maps, and the only unit of a map that reaches so far."""
+        counts = {factor.side: factor.size for axis in self.axes for factor in axis if factor.side is not None}
+        return all(
+            extent.is_whole or (counts.get(side) == 1 and extent.start <= 0 and extent.stop >= self.image[side])
+            for region in self.regions
+            for side, extent in ((ROWS, region.rows), (COLUMNS, region.columns))
+        )
+
+    @property
     def has_positions(self) -> bool:
         """Whether the tensor has rows and columns of units."""
         return {side for axis in self.axes for side in sides(axis)} == {ROWS, COLUMNS}

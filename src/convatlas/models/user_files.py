@@ -32,8 +32,11 @@ def model_from_file(name: str) -> nn.Module:
             f"{path} has no {factory_name!r}",
             fix=f"Did you mean {' or '.join(near)}?" if near else "Name a function or class of it.",
         )
+    factory = found[factory_name]
+    if isinstance(factory, nn.Module):
+        return factory  # made already
     try:
-        model = found[factory_name]()
+        model = factory()
     except Exception as error:  # the user's own code may raise anything
         raise UserError(f"{factory_name}() of {path} failed: {_said(error)}", fix="It must work without arguments.") from error
     if not isinstance(model, nn.Module):

@@ -93,10 +93,18 @@ def _relative(name: str, path: str) -> str:
     return "" if name == path else name.removeprefix(f"{path}.")
 
 
+MANY = 3
+"""From so many on single layers that do the same, one after the other, are folded."""
+
+
 def _folded(items: Sequence[Item]) -> Iterator[Item]:
-    for _, group in groupby(enumerate(items), key=lambda pair: _same(pair[1], pair[0])):
-        members = [item for _, item in group]
-        first = members[0]
+    for _, group in groupby(items, key=_shape_of):
+        members = list(group)
+        first, last = members[0], members[-1]
+        if isinstance(first, Leaf) and isinstance(last, Leaf) and len(members) >= MANY:
+            name = first.name if first.name == last.name else f"{first.name} to {last.name}"
+            yield Leaf(name, tuple(row for item in members if isinstance(item, Leaf) for row in item.rows))
+            continue
         if isinstance(first, Branch) and len(members) > 1:
             branches = [item for item in members if isinstance(item, Branch)]
             paths = tuple(path for branch in branches for path in branch.paths)
@@ -115,14 +123,10 @@ def _together(items: Sequence[Item]) -> Item:
     return Branch(paths, first.kind, tuple(_together(each) for each in zip(*(b.items for b in branches), strict=True)))
 
 
-def _same(item: Item, place: int) -> Hashable:
-    """Equal for neighbours that may be folded; rows of their own never are."""
-    return ("row", place) if isinstance(item, Leaf) else _shape_of(item)
-
-
 def _shape_of(item: Item) -> Hashable:
     if isinstance(item, Leaf):
         row = item.rows[0]
         size = row.output_shape[1:] if len(row.output_shape) == 3 else len(row.output_shape)
-        return (item.name, row.operation, row.settings, size, len(row.inputs))
+        name = "" if row.function else item.name.rstrip("0123456789")
+        return (name, row.operation, row.settings, size, len(row.inputs))
     return (item.kind, len(item.paths), tuple(_shape_of(each) for each in item.items))

@@ -46,7 +46,7 @@ def ledger_page(ledger: Ledger, *, batch_size: int) -> str:
         of=SimpleNamespace(**COLUMNS),
         runs_of=_runs,
         hints=words.hints(ledger),
-        sees_all=_seen(ledger),
+        sees_all=words.seen(ledger),
         needs=memory_needs(ledger, batch_size),
         batch_size=batch_size,
     )  # fmt: skip
@@ -98,10 +98,3 @@ def _singly(items: Sequence[Item], single: dict[str, Branch]) -> Iterator[tuple[
     for branch in _branches(items):
         if branch.times > 1:
             yield branch.paths, [single[path] for path in branch.paths]
-
-
-def _seen(ledger: Ledger) -> str:
-    if ledger.sees_all is None:
-        return "nowhere"
-    row = ledger.rows[ledger.sees_all]
-    return f"from {row.name or 'the network itself'} ({row.operation}) on"

@@ -49,7 +49,18 @@ def one_field(row: LedgerRow) -> str:
     if row.unfollowed is not None:
         return "?"
     least, largest = ("all" if each is None else str(each) for each in (row.least_field, row.receptive_field))
-    return largest if least == largest else f"{least}-{largest}"
+    return largest if least in (largest, "0") else f"{least}-{largest}"
+
+
+def seen(ledger: Ledger) -> str:
+    """From where on units see the whole image, in words."""
+    if ledger.sees_all is not None:
+        row = ledger.rows[ledger.sees_all]
+        return f"every unit sees the whole image from {row.name or 'the network itself'} ({row.operation}) on"
+    lost = next((row for row in ledger.rows if row.unfollowed is not None), None)
+    if lost is None:
+        return "no unit sees the whole image"
+    return f"receptive fields are not known (?) from {lost.name or 'the network itself'} ({lost.operation}) on: {lost.unfollowed}"
 
 
 def size(value: int) -> str:

@@ -51,7 +51,7 @@ def line(start: tuple[float, float], end: tuple[float, float], *, class_: str) -
 
 def join(parts: Iterable[Part]) -> Markup:
     """`parts` one after the other; a part that is no markup is escaped."""
-    return Markup("").join(parts)
+    return Markup("").join(part if isinstance(part, Markup) else plain(part) for part in parts)
 
 
 def drawing(parts: Iterable[Part], *, width: float, height: float, name: str, class_: str = "") -> Markup:
@@ -71,7 +71,9 @@ def drawing(parts: Iterable[Part], *, width: float, height: float, name: str, cl
 
 
 def _value(value: Part | float | None) -> Part:
-    return value if isinstance(value, str) else number(float(value or 0))
+    if isinstance(value, Markup):
+        return value
+    return plain(value) if isinstance(value, str) else number(float(value or 0))
 
 
 __all__ = ["Markup", "Part", "drawing", "escape", "join", "line", "number", "path", "tag", "text", "title"]
