@@ -18,8 +18,8 @@ from convatlas.records.attribution import Attribution, RandomisationCheck
 
 SEEDS = (0, 1, 2)
 THRESHOLD = 0.5
-"""From this rank correlation on, with random weights all over, a map fails. On photographs and a trained EfficientNet-Lite0 the edges
-of the image times the input gradient, a map known to say little, reach it on most, and Grad-CAM on none (docs/LOG.md)."""
+"""From this rank correlation on, with random weights all over, a map fails. On photographs and a trained EfficientNet-Lite0 the
+edges of the image times the input gradient, a map known to say little, reach it on most, and Grad-CAM on none (docs/LOG.md)."""
 TOP_THRESHOLD = 0.9
 """The same with a random last layer, which leaves maps alike that do depend on it: guided backpropagation reaches it, which is
 known not to tell classes apart (Adebayo et al. 2018, section 4.1), and Grad-CAM stays below (docs/LOG.md)."""
