@@ -34,7 +34,7 @@ def first_filters(model: nn.Module) -> Filters:
         kernel=(weights.shape[2], weights.shape[3]),
         shown=len(pictures),
         coloured=coloured,
-        picture=png_url(sheet(pictures, columns=12)),
+        picture=png_url(sheet(pictures, columns=8)),
     )
 
 
