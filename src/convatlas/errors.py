@@ -28,6 +28,11 @@ def _one_line(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 
+def first_line(error: BaseException) -> str:
+    """What an error of somebody's code says, in one line: its first, or the name of its class."""
+    return str(error).strip().split("\n")[0] or type(error).__name__
+
+
 class StorageError(UserError):
     """A file could not be written. Nothing is wrong with the run that wanted it: it goes on once there is room."""
 

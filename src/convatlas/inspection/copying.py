@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
-from convatlas.errors import UserError
+from convatlas.errors import UserError, first_line
 
 
 def on_meta(model: nn.Module) -> nn.Module:
@@ -25,8 +25,7 @@ def on_meta(model: nn.Module) -> nn.Module:
     try:
         return deepcopy(model, memo)
     except Exception as error:  # locks, open files, generators: anything may refuse
-        said = str(error).strip().split("\n")[0] or type(error).__name__
-        raise UserError(f"the network cannot be copied: {said}", fix="Leave out of its attributes what cannot.") from error
+        raise UserError(f"the network cannot be copied: {first_line(error)}", fix="Leave what cannot out.") from error
 
 
 def _empty(tensor: Tensor) -> Tensor:

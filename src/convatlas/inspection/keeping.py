@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from convatlas.inspection.passage import Passage, Step, passing
+from convatlas.inspection.receptive import memory_of
 from convatlas.inspection.shapes_only import short_way
 
 BATCH = 1009
@@ -53,14 +54,14 @@ def kept(copy: nn.Module, input_shape: tuple[int, ...], dtype: torch.dtype) -> K
     """
     copy.train()
     images = torch.empty(BATCH, *input_shape, device="meta", dtype=dtype)
-    ours = {_storage(tensor) for tensor in (*copy.parameters(), *copy.buffers())}
+    ours = {memory_of(tensor) for tensor in (*copy.parameters(), *copy.buffers())}
     by_step: Counter[Key] = Counter()
     keys, fresh, once = Keys(), [0], [0]
 
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        if _storage(tensor) not in ours:
-            ours.add(_storage(tensor))
+        if memory_of(tensor) not in ours:
+            ours.add(memory_of(tensor))
             size = storage.nbytes()
             (fresh if size % BATCH == 0 else once)[0] += size
         return tensor
@@ -75,8 +76,3 @@ def kept(copy: nn.Module, input_shape: tuple[int, ...], dtype: torch.dtype) -> K
         answer = copy(images)
     del answer
     return Kept(dict(by_step), once[0])
-
-
-def _storage(tensor: Tensor) -> int:
-    """Which memory a tensor lies in."""
-    return int(tensor.untyped_storage()._cdata)

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from convatlas.errors import UserError
+from convatlas.errors import UserError, first_line
 from convatlas.inspection.calls import call_settings, window_settings
 from convatlas.inspection.copying import on_meta
 from convatlas.inspection.costs import Slide, macs_of, slide_of
@@ -23,7 +23,7 @@ from convatlas.inspection.hints import hints_of
 from convatlas.inspection.keeping import Kept, Keys, kept
 from convatlas.inspection.misfit import explained, one_image
 from convatlas.inspection.passage import Passage, Step, passing
-from convatlas.inspection.receptive import Follower, Sight, operation_name, sight_of
+from convatlas.inspection.receptive import Follower, Sight, memory_of, operation_name, sight_of
 from convatlas.inspection.settings import settings
 from convatlas.records.ledger import Ledger, LedgerRow, Memory, Part
 
@@ -50,7 +50,7 @@ def ledger(module: nn.Module, input_shape: Sequence[int], *, name: str | None = 
         if any(each.is_meta for each in module.parameters()):
             raise explained(error, books.passage.stuck) from error
         books = _for_real(module, shape, dtype)
-        notes.append(f"one image was passed for real, since the network cannot be followed without values ({_said(error)})")
+        notes.append(f"one image was passed for real, since the network cannot be followed without values ({first_line(error)})")
     keeping = _keeping(copy, shape, dtype, notes)
     return _closed(books, module, shape, keeping=keeping, notes=notes, name=name or type(module).__name__)
 
@@ -77,7 +77,7 @@ class Books:
         self._copy, self._image = copy, image
         self._names = {id(each): path.rpartition(".")[2] for path, each in chain(copy.named_parameters(), copy.named_buffers())}
         self._paid: set[int] = set()
-        self._stored = {_storage(each) for each in (image, *copy.parameters(), *copy.buffers())}
+        self._stored = {memory_of(each) for each in (image, *copy.parameters(), *copy.buffers())}
         self._macs = 0
         self._slides: list[Slide] = []
 
@@ -158,8 +158,8 @@ class Books:
     def _new_bytes(self, step: Step) -> int:
         total = 0
         for output in step.outputs:
-            if _storage(output) not in self._stored:
-                self._stored.add(_storage(output))
+            if memory_of(output) not in self._stored:
+                self._stored.add(memory_of(output))
                 total += output.untyped_storage().nbytes()
         return total
 
@@ -197,7 +197,7 @@ def _keeping(copy: nn.Module, shape: tuple[int, int, int], dtype: torch.dtype, n
     try:
         return kept(copy, shape, dtype)
     except Exception as error:  # a network may do in training what it does not in evaluation
-        notes.append(f"what training keeps is not known: in training mode the network fails on the meta device ({_said(error)})")
+        notes.append(f"what training keeps is not known: in training the network fails on the meta device ({first_line(error)})")
         return None
 
 
@@ -271,11 +271,3 @@ def _auxiliary(module: nn.Module) -> int:
     """Parameters of what only training uses, which networks of the atlas call `auxiliary`."""
     part = dict(module.named_children()).get("auxiliary", nn.Identity())
     return sum(each.numel() for each in part.parameters())
-
-
-def _said(error: Exception) -> str:
-    return str(error).strip().split("\n")[0] or type(error).__name__
-
-
-def _storage(tensor: Tensor) -> int:
-    return int(tensor.untyped_storage()._cdata)

@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from convatlas.arith.shapes import effective_kernel, size_formula
-from convatlas.errors import UserError
+from convatlas.errors import UserError, first_line
 from convatlas.inspection.passage import Step
 
 LARGEST = 100_000
@@ -65,8 +65,7 @@ def explained(error: Exception, step: Step | None) -> UserError:
 
 
 def _failed(where: str, error: Exception) -> UserError:
-    said = str(error).strip().split("\n")[0] or type(error).__name__
-    return UserError(f"the network fails{where}: {said}", fix="Give an image as it takes it, or mend its forward.")
+    return UserError(f"the network fails{where}: {first_line(error)}", fix="Give an image as it takes it, or mend its forward.")
 
 
 def _channels(name: str, module: nn.Module, shape: tuple[int, ...]) -> UserError | None:

@@ -16,6 +16,7 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from torch.overrides import TorchFunctionMode
 
 from convatlas.errors import UserError
+from convatlas.inspection.receptive import tensors_in
 from convatlas.records.ledger import IMAGE
 
 READS_VALUES = frozenset({"item", "__bool__", "__int__", "__float__", "__index__", "tolist", "is_nonzero", "equal", "allclose"})
@@ -233,14 +234,3 @@ def _in_words(name: str) -> str:
     plain = name.strip("_")
     plain = plain[1:] if plain in BACKWARDS else plain
     return IN_WORDS.get(plain, plain)
-
-
-def tensors_in(values: Iterable[Any]) -> Iterator[Tensor]:
-    """All tensors among values, and in lists and dicts of values."""
-    for value in values:
-        if isinstance(value, Tensor):
-            yield value
-        elif isinstance(value, (list, tuple)):
-            yield from tensors_in(value)
-        elif isinstance(value, dict):
-            yield from tensors_in(value.values())

@@ -5,7 +5,7 @@ that go in and come out; `operations` says what it makes of them. What no rule c
 is everything that is computed from it.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -88,14 +88,14 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, func: OpOverload[Any, Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Carry an operation out, and learn what its results depend on."""
         arguments = _bound(func, args, kwargs or {})
-        found = [self.find(tensor) for tensor in _tensors(arguments.values())]
+        found = [self.find(tensor) for tensor in tensors_in(arguments.values())]
         depends = any(each is not None for each in found)
         if depends and self._guard is not None:
             self._guard(operation_name(func))
         result = carried_out(func, args, kwargs or {})
-        outputs = list(_tensors([result]))
+        outputs = list(tensors_in([result]))
         if depends:
-            written = list(_tensors(arguments[name] for name, _, writes in _signature(func) if writes))
+            written = list(tensors_in(arguments[name] for name, _, writes in _signature(func) if writes))
             learnt = zip(outputs, self._units_of(func, arguments, found, outputs), strict=True)
             self._learn_all({id(output): (output, units) for output, units in learnt}, written)
         if self._observer is not None:
@@ -134,7 +134,7 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
         entry = self._known.get(id(tensor))
         if entry is not None:
             return entry[1]
-        if self._written and _storage(tensor) in self._written:
+        if self._written and memory_of(tensor) in self._written:
             return NotFollowedError("a tensor is used of which another one has changed a part")
         return None if id(tensor) in self._constant else self._leak
 
@@ -148,9 +148,9 @@ class Follower(TorchDispatchMode):  # type: ignore[no-untyped-call]
         before = self.find(tensor)
         if isinstance(before, Units) and isinstance(units, Units) and before.same(units):
             return
-        storage = _storage(tensor)
+        storage = memory_of(tensor)
         for key, (other, _) in list(self._known.items()):
-            if _storage(other) == storage:
+            if memory_of(other) == storage:
                 del self._known[key]
         self._written.add(storage)
         self._learn(tensor, units)
@@ -217,15 +217,17 @@ def _bound(func: OpOverload[Any, Any], args: Iterable[Any], kwargs: dict[str, An
     return {name: given.get(name, default) for name, default, _ in signature}
 
 
-def _tensors(values: Iterable[Any]) -> Iterable[Tensor]:
-    """All tensors among values and lists of values."""
+def tensors_in(values: Iterable[Any]) -> Iterator[Tensor]:
+    """All tensors among values, and in lists and dicts of values."""
     for value in values:
         if isinstance(value, Tensor):
             yield value
         elif isinstance(value, (list, tuple)):
-            yield from _tensors(value)
+            yield from tensors_in(value)
+        elif isinstance(value, dict):
+            yield from tensors_in(value.values())
 
 
-def _storage(tensor: Tensor) -> int:
-    """Which memory a tensor lies in."""
+def memory_of(tensor: Tensor) -> int:
+    """Which memory a tensor lies in; the same number for its views."""
     return int(tensor.untyped_storage()._cdata)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 from torch.utils.weak import WeakIdKeyDictionary
 
-from convatlas.errors import UserError, unknown_name
+from convatlas.errors import UserError, first_line, unknown_name
 
 
 @contextmanager
@@ -67,9 +67,8 @@ def run(model: nn.Module, images: Tensor) -> Any:
     except UserError:
         raise
     except Exception as error:  # somebody's forward may raise anything
-        said = str(error).strip().split("\n")[0] or type(error).__name__
         raise UserError(
-            f"the network fails on images of {tuple(images.shape)[1:]}: {said}", fix="Give images as it takes them."
+            f"the network fails on images of {tuple(images.shape)[1:]}: {first_line(error)}", fix="Give images as it takes them."
         ) from error
 
 
@@ -135,5 +134,4 @@ def copied(model: nn.Module) -> nn.Module:
     try:
         return deepcopy(model)
     except Exception as error:  # torch refuses tensors that were computed, others what they like
-        said = str(error).strip().split("\n")[0] or type(error).__name__
-        raise UserError(f"the network cannot be copied: {said}", fix="Build it anew, and measure it first.") from error
+        raise UserError(f"the network cannot be copied: {first_line(error)}", fix="Build it anew.") from error
