@@ -68,6 +68,7 @@ def test_a_network_of_the_atlas(folder):
     text = done.stdout
     assert "floor((224 - 7 + 2*3) / 2) + 1 = 112" in text
     assert "BasicBlock x 2" in text
+    assert "paths see 27, 11" in text
     assert "11,689,512 parameters; 1,814,073,344 MACs" in text
     assert "every unit sees the whole image from head.pool (AdaptiveAvgPool2d) on" in text
     assert "skipped pixels: stages.1.0.shortcut.conv: kernel 1, stride 2" in text

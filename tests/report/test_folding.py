@@ -76,6 +76,18 @@ def test_words():
     assert words.shape(norms) == "64..224x56x56"
 
 
+def test_what_each_path_has_seen_where_they_meet():
+    record = of("googlenet.paper")
+    join = next(row for row in record.rows if row.operation == "cat")
+    assert words.paths(record, [join]) == ("paths see 27, 43, 59, 43",)
+    assert words.shape_before([join]) == "64x28x28"
+    plain = of("lenet5").rows[3]
+    assert words.paths(of("lenet5"), [plain]) == ()
+    add = next(row for row in of("resnet20").rows if row.operation == "add")
+    assert words.paths(of("resnet20"), [add]) == ("paths see 7, 3",)
+    assert "paths see 27, 43, 59, 43" in ledger_page(record, batch_size=1)
+
+
 def test_memory_needs():
     record = of("resnet18")
     (sgd, less), (adamw, more) = memory_needs(record, 8)

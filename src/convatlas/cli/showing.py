@@ -47,7 +47,7 @@ def show(
         return
     tell(f"{ledger.model}, one image of {'x'.join(map(str, ledger.input_shape))}")
     tell("")
-    tell_table(_table(tree(ledger, fold=not unfolded)))
+    tell_table(_table(ledger, tree(ledger, fold=not unfolded)))
     _totals(ledger, batch_size)
     if html is not None:
         tell(f"written: {html}")
@@ -78,25 +78,25 @@ def ledger_of(name: str, *, image_size: int | None, in_chans: int | None, num_cl
 # The table
 
 
-def _table(items: Sequence[Item]) -> Table:
+def _table(ledger: Ledger, items: Sequence[Item]) -> Table:
     """With all columns where there is room, else without those that need some thought."""
-    whole = _drawn(items, wide=True)
-    return whole if narrowest(whole) <= OUT.width else _drawn(items, wide=False)
+    whole = _drawn(ledger, items, wide=True)
+    return whole if narrowest(whole) <= OUT.width else _drawn(ledger, items, wide=False)
 
 
-def _drawn(items: Sequence[Item], *, wide: bool) -> Table:
+def _drawn(ledger: Ledger, items: Sequence[Item], *, wide: bool) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("layer", no_wrap=True)
     table.add_column("operation", min_width=37 if wide else 22)
     for heading in ("output", "params", "MACs", *(["keeps"] if wide else []), "field", *(["jump", "start"] if wide else [])):
         table.add_column(heading, justify="right", no_wrap=True)
-    for cells, style in _lines(items, 0):
+    for cells, style in _lines(ledger, items, 0):
         kept = cells if wide else [cell for i, cell in enumerate(cells) if i not in (5, 7, 8)]
         table.add_row(*(Text("\n".join(printable(line) for line in cell.split("\n")), style=style) for cell in kept))
     return table
 
 
-def _lines(items: Sequence[Item], depth: int) -> Iterator[tuple[list[str], str]]:
+def _lines(ledger: Ledger, items: Sequence[Item], depth: int) -> Iterator[tuple[list[str], str]]:
     """The cells of each line with their style, modules with what is in them below."""
     indent = "  " * depth
     for item in items:
@@ -106,14 +106,14 @@ def _lines(items: Sequence[Item], depth: int) -> Iterator[tuple[list[str], str]]
             sums = [words.total(rows, lambda row: row.params), words.total(rows, lambda row: row.macs)]
             heading = [f"{indent}{item.name}", kind, "", *(words.short(value) if value else "" for value in sums), "", "", "", ""]
             yield heading, "" if depth else "bold"
-            yield from _lines(item.items, depth + 1)
+            yield from _lines(ledger, item.items, depth + 1)
         else:
-            yield [f"{indent}{item.name or '.'}", *_cells(rows)], ""
+            yield [f"{indent}{item.name or '.'}", *_cells(ledger, rows)], ""
 
 
-def _cells(rows: Sequence[LedgerRow]) -> list[str]:
+def _cells(ledger: Ledger, rows: Sequence[LedgerRow]) -> list[str]:
     return [
-        "\n".join([words.what(rows), *words.formulas(rows)]),
+        "\n".join([words.what(rows), *words.formulas(rows), *words.paths(ledger, rows)]),
         words.shape(rows),
         words.number(rows, lambda row: row.params, write=words.short),
         words.number(rows, lambda row: row.macs, write=words.short),

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 
-from convatlas.records.ledger import Ledger, LedgerRow
+from convatlas.records.ledger import IMAGE, Ledger, LedgerRow
 from convatlas.report import figures
 
 
@@ -14,6 +14,11 @@ def what(rows: Sequence[LedgerRow]) -> str:
 def shape(rows: Sequence[LedgerRow]) -> str:
     """The output's: `64x112x112`; where channels differ, `64..256x56x56`."""
     return _spread(["x".join(map(str, row.output_shape)) for row in rows])
+
+
+def shape_before(rows: Sequence[LedgerRow]) -> str:
+    """The input's, likewise: that of the first that is given."""
+    return _spread(["x".join(map(str, row.input_shape)) for row in rows])
 
 
 def _spread(texts: Sequence[str]) -> str:
@@ -50,6 +55,12 @@ def one_field(row: LedgerRow) -> str:
         return "?"
     least, largest = ("all" if each is None else str(each) for each in (row.least_field, row.receptive_field))
     return largest if least in (largest, "0") else f"{least}-{largest}"
+
+
+def paths(ledger: Ledger, rows: Sequence[LedgerRow]) -> tuple[str, ...]:
+    """What each of the paths that meet here has seen before, where they differ; of several rows that of the first."""
+    fields = ["1" if i == IMAGE else one_field(ledger.rows[i]) for i in rows[0].inputs]
+    return (f"paths see {', '.join(fields)}",) if len(set(fields)) > 1 else ()
 
 
 def seen(ledger: Ledger) -> str:
