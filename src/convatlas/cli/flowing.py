@@ -69,7 +69,7 @@ def _measured(
     start: str,
     threads: int | None,
 ) -> GradientComparison:
-    """Every network with every seed on the same batch. Raises UserError before any data is read."""
+    """Every network with every seed on the same batch. Words and names are refused before any data is read."""
     import torch
 
     from convatlas.cli.progress import loading_bar
@@ -82,14 +82,13 @@ def _measured(
 
     _check(names, seeds, batch_size)
     check_change(norm=norm, start=start)
-    for name in names:
-        if not is_user_file(name):
-            find_variant(name)
+    variants = [name for name in names if not is_user_file(name)]
+    for name in variants:
+        find_variant(name)
     use_threads(threads)
     images = load(chosen)
-    for name in names:
-        if not is_user_file(name):
-            check_fits(name, images)
+    for name in variants:
+        check_fits(name, images)
     batch = fixed_batch(images, size=batch_size, seed=0)
     flows: list[GradientFlow] = []
     with loading_bar() as progress:

@@ -9,6 +9,7 @@ import typer
 from convatlas.cli import (
     atlas,
     calculating,
+    calculating_stacks,
     comparing,
     converting,
     differing,
@@ -50,6 +51,8 @@ app.command("weights")(weights.weights)
 app.command("convert")(converting.convert)
 app.command("scale")(scaling.scale)
 app.add_typer(calculating.app)
+calculating.app.command("stack")(calculating_stacks.stack)
+calculating.app.command("rf")(calculating_stacks.rf)
 
 
 def main() -> None:
