@@ -32,8 +32,8 @@ class LedgerRow:
     `receptive_field` is the side, in pixels, of the region that a unit can depend on through all paths, the larger side, for
     the channel that sees most; `least_field` through the path, and for the channel, that sees least. None is the whole image.
     `start` is the first pixel that unit 0 depends on, along the side of `receptive_field`; before the image it is negative;
-    None where the whole image is seen. `jump` is the distance between neighbouring units in pixels of the image; None where
-    the output has no rows and columns. `unfollowed` says why these four are unknown (and None).
+    None where the whole image is seen. `jump` is the distance between neighbouring units along that side, in pixels of the
+    image; None where the output has no rows and columns. `unfollowed` says why these four are unknown (and None).
     """
 
     name: str
