@@ -1,5 +1,6 @@
 # The two commands: `make demo` trains and compares the eight families; `make test` runs every check there is.
-.PHONY: demo test check clean
+# `make bench` measures the speed on this machine and writes docs/performance.md.
+.PHONY: demo test check bench clean
 
 demo: .venv/demo
 	.venv/bin/convatlas compare
@@ -17,6 +18,9 @@ check: .venv/test
 .venv/test: pyproject.toml constraints.txt scripts/install
 	scripts/install test
 	@touch $@ .venv/demo
+
+bench: .venv/test
+	.venv/bin/python benchmarks/write_performance.py
 
 clean:
 	rm -rf .venv

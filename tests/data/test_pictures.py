@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from convatlas.data import pictures
 from convatlas.data.pictures import printable, read_picture
 from convatlas.errors import UserError
 
@@ -225,3 +226,46 @@ def test_pillow_is_asked_for_the_listed_formats_only(tmp_path):
     (tmp_path / "a.png").write_bytes(stream.getvalue())
     with pytest.raises(UserError, match="no picture"):
         read_picture(tmp_path / "a.png", size=8, channels=3)
+
+
+def photograph(width, height):
+    """Smooth colours with some grain, as photographs have."""
+    rng = np.random.default_rng(0)
+    coarse = Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)).resize((width, height), Image.Resampling.BICUBIC)
+    return Image.fromarray(np.clip(np.asarray(coarse) + rng.normal(0, 6, (height, width, 1)), 0, 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("extent", "size", "decoded"),
+    [
+        ((640, 480), 240, (640, 480)),
+        ((640, 480), 121, (640, 480)),
+        ((640, 480), 120, (320, 240)),
+        ((480, 640), 60, (120, 160)),
+        ((640, 480), 8, (80, 60)),
+    ],
+)
+def test_a_large_jpeg_is_decoded_at_no_less_than_twice_the_size(tmp_path, monkeypatch, extent, size, decoded):
+    path = write_image(tmp_path / "a.jpg", photograph(*extent), "JPEG", quality=90)
+    seen = []
+    monkeypatch.setattr(pictures, "_upright", lambda image: seen.append(image.size) or image)
+    picture = read_picture(path, size=size, channels=3)
+    assert seen == [decoded]
+    with Image.open(path) as image:
+        left = (extent[0] - min(extent)) / 2, (extent[1] - min(extent)) / 2
+        box = (*left, left[0] + min(extent), left[1] + min(extent))
+        full = np.asarray(image.convert("RGB").resize((size, size), Image.Resampling.BICUBIC, box=box), dtype=np.int64)
+    difference = np.abs(picture.numpy().transpose(1, 2, 0) - full).mean()
+    assert difference == 0 if decoded == extent else 0 < difference < 2
+
+
+def test_without_a_size_all_pixels_are_decoded(tmp_path):
+    image = photograph(640, 480)
+    path = write_image(tmp_path / "a.jpg", image, "JPEG")
+    assert read_picture(path, size=None, channels=3).shape == (3, 480, 640)
+
+
+def test_the_extent_of_a_jpeg_is_judged_before_it_is_reduced(tmp_path, monkeypatch):
+    monkeypatch.setattr(pictures, "MAX_PIXELS", 640 * 480 - 1)
+    with pytest.raises(UserError, match="640x480 pixels, more than"):
+        read_picture(write_image(tmp_path / "a.jpg", photograph(640, 480), "JPEG"), size=8, channels=3)

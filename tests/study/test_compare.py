@@ -6,7 +6,7 @@ from convatlas.errors import StorageError, UserError
 from convatlas.records import codec
 from convatlas.records.study import Comparison
 from convatlas.study.compare import Plan, begin, check_plan, read_runs, run_comparison, summarise
-from convatlas.training.loop import Stopped
+from convatlas.training.outcome import Stopped
 
 from ..training.makers import StopAfter, small_data, small_recipe
 

@@ -9,7 +9,8 @@ from convatlas.errors import UserError
 from convatlas.records import codec
 from convatlas.records.gradients import read_flows
 from convatlas.records.run import Recipe, read_metrics
-from convatlas.training.loop import Stopped, resume, train
+from convatlas.training.loop import resume, train
+from convatlas.training.outcome import Stopped
 
 from .makers import StopAfter, small_data, small_recipe
 

@@ -11,7 +11,8 @@ from convatlas.records.run import Recipe, RunSummary, read_metrics, read_run
 from convatlas.training import loop
 from convatlas.training.apply import evaluate_run
 from convatlas.training.checkpoint import load_model
-from convatlas.training.loop import Stopped, resume, train
+from convatlas.training.loop import resume, train
+from convatlas.training.outcome import Stopped
 
 from .makers import CLASSES, StopAfter, small_data, small_recipe
 

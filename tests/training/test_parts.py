@@ -36,14 +36,25 @@ from .makers import CLASSES, coloured, small_data, small_recipe
         ({"label_smoothing": 1.2}, "label_smoothing is 1.2"),
         ({"ema": 1.0}, "ema is 1.0"),
         ({"warmup": 1.0}, "warmup is 1.0"),
-        ({"validation": 0.0}, "validation is 0.0"),
+        ({"validation": -0.1}, "validation is -0.1"),
         ({"crop": -1}, "crop is -1"),
-        ({"optimizer": "adam"}, "no optimizer called 'adam'. Did you mean adamw?"),
+        ({"optimizer": "adamx"}, "no optimizer called 'adamx'. Did you mean adam or adamw?"),
         ({"schedule": "cosin"}, "no schedule called 'cosin'. Did you mean cosine?"),
         ({"precision": "fp16"}, "no precision called 'fp16'"),
         ({"device": "gpu"}, "no device called 'gpu'"),
         ({"epochs": None}, "the budget is not clear"),
         ({"epochs": 3, "minutes": 1.0}, "the budget is not clear"),
+        ({"bias_lr": -1.0}, "bias_lr is -1.0"),
+        ({"flip_rule": "alternate"}, "no flip rule called 'alternate'. Did you mean alternating?"),
+        ({"crop_fill": "ones"}, "no crop fill called 'ones'"),
+        ({"test_average": "ten"}, "no test average called 'ten'"),
+        ({"compile": "yes"}, "no compile called 'yes'"),
+        ({"convolutions": "fast"}, "no convolutions called 'fast'"),
+        ({"minutes": 1.0, "sizes": ((0.5, 16),)}, "sizes change with the epochs"),
+        ({"sizes": ((0.5, 16), (0.4, 24))}, "Give pairs of a share of the epochs, rising"),
+        ({"sizes": ((0.5, 16.5),)}, "and whole pixels"),
+        ({"sizes": ((0.0, 16),)}, "Give pairs"),
+        ({"sizes": ((1.1, 16),)}, "Give pairs"),
     ],
 )
 def test_recipes_that_cannot_be_are_refused(changes, said):
@@ -123,6 +134,7 @@ def test_pictures_of_mistakes_are_the_images():
 def test_biases_and_norms_are_not_decayed():
     model = create_model("convnext.pocket")
     decayed, free = make_optimizer(model, small_recipe(weight_decay=0.1)).param_groups
+    assert (decayed["lr_factor"], free["lr_factor"]) == (1.0, 1.0)
     assert decayed["weight_decay"] == 0.1
     assert free["weight_decay"] == 0.0
     assert {p.ndim for p in free["params"]} == {1}
@@ -135,10 +147,10 @@ def test_moving_average_by_hand():
     nn.init.constant_(model.weight, 0.0)
     average = MovingAverage(model, decay=0.5)
     nn.init.constant_(model.weight, 1.0)
-    average.update(model, 1)
+    average.update(1)
     assert average.model.weight.item() == pytest.approx(1 - 2 / 11)
     for step in range(2, 100):
-        average.update(model, step)
+        average.update(step)
     assert average.model.weight.item() == pytest.approx(1.0)
 
 

@@ -71,6 +71,7 @@ def compare(
     as_json: o.Json = False,
 ) -> None:
     """Train several models under one recipe and an equal budget; write report.html, results.csv and results.json."""
+    o.use_allocator("auto")
     if resume is not None:
         o.nothing_beside_resume(context)
         _go_on(resume, data_root, threads=threads, as_json=as_json)
@@ -94,7 +95,9 @@ def compare(
         precision=precision,
         device=device,
     )
-    _begin(recipe, chosen, names, o.parse_seeds(seeds), out=out or o.fresh_folder("compare"), threads=threads, as_json=as_json)
+    given = o.on_the_command_line(context, "batch_size")
+    place = out or o.fresh_folder("compare")
+    _begin(recipe, chosen, names, o.parse_seeds(seeds), out=place, batch_given=given, threads=threads, as_json=as_json)
 
 
 def _pocket_members() -> tuple[str, ...]:
@@ -108,6 +111,7 @@ def _begin(
     seeds: tuple[int, ...],
     *,
     out: Path,
+    batch_given: bool,
     threads: int | None,
     as_json: bool,
 ) -> None:
@@ -122,7 +126,7 @@ def _begin(
     use_threads(threads)
     data = load(chosen)
     now = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
-    plan = Plan(out.name, now, _command(recipe, names, seeds), names, seeds, tied_to(recipe, data))
+    plan = Plan(out.name, now, _command(recipe, names, seeds), names, seeds, tied_to(recipe, data, batch_given=batch_given))
     check_plan(plan, data)
     say_what_it_is(data)
     begin(plan, out)

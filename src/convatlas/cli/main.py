@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from typing import Any
 
 import typer
@@ -16,6 +17,7 @@ from convatlas.cli import (
     drawing,
     flowing,
     looking,
+    recipes,
     scaling,
     showing,
     training,
@@ -26,6 +28,8 @@ from convatlas.errors import UserError
 
 # Typer carries its own click. BadParameter is the public name through which the base of all its parse errors is reached.
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+
+SECONDS_FOR_THE_FIRST = 10
 
 app = typer.Typer(
     name="convatlas",
@@ -47,6 +51,7 @@ app.command("gradients")(flowing.gradients)
 app.command("diff")(differing.diff)
 app.command("draw")(drawing.draw)
 app.command("data")(atlas.data)
+app.command("recipes")(recipes.recipes)
 app.command("weights")(weights.weights)
 app.command("convert")(converting.convert)
 app.command("scale")(scaling.scale)
@@ -62,9 +67,11 @@ def main() -> None:
         if sys.stdout is not None:  # closed by whoever started us
             sys.stdout.flush()
     except UserError as error:
+        _let_the_first_speak()
         say(f"error: {error}")
         code = 2
     except UsageError as error:
+        _let_the_first_speak()
         say(f"error: {_one_line(error)}")
         code = 2
     except (KeyboardInterrupt, typer.Abort):
@@ -78,7 +85,19 @@ def main() -> None:
         say(f"error: {error.strerror or error}: {error.filename or 'standard output'}. Check that it can be read or written.")
         code = 2
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if "LOCAL_RANK" in os.environ:
+        # One of torchrun's processes has done all it had to; threads of gloo's that are still there sometimes abort at exit.
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+        os._exit(code or 0)
     sys.exit(code or 0)
+
+
+def _let_the_first_speak() -> None:
+    """Of torchrun's processes the first says what all of them find wrong with the command; torchrun then ends the others."""
+    if "LOCAL_RANK" in os.environ and os.environ.get("RANK", "0") != "0":
+        time.sleep(SECONDS_FOR_THE_FIRST)
 
 
 def _one_line(error: Any) -> str:

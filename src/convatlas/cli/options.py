@@ -1,6 +1,7 @@
 """Options that several commands share, and what they become."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,7 +21,7 @@ Epochs = Annotated[int | None, typer.Option("--epochs", "-e", help="Budget: this
 Minutes = Annotated[float | None, typer.Option("--minutes", "-m", help="Budget: this much training time for each model.")]
 BatchSize = Annotated[int, typer.Option("--batch-size", "-b", help="Images a step.")]
 LearningRate = Annotated[float | None, typer.Option("--lr", help="Peak learning rate (default: 0.003 AdamW, 0.1 SGD).")]
-Optimizer = Annotated[str, typer.Option("--optimizer", help="adamw or sgd (Nesterov momentum).")]
+Optimizer = Annotated[str, typer.Option("--optimizer", help="adamw, adam, sgd (Nesterov momentum) or muon.")]
 WeightDecay = Annotated[float | None, typer.Option("--weight-decay", help="Default: 0.05 AdamW, 0.0005 SGD.")]
 Schedule = Annotated[str, typer.Option("--schedule", help="one-cycle, cosine or constant, each after warm-up.")]
 Warmup = Annotated[float, typer.Option("--warmup", help="Share of the budget spent on warming up.")]
@@ -33,11 +34,17 @@ Cutout = Annotated[int, typer.Option("--cutout", help="Blank a square of this si
 Validation = Annotated[float, typer.Option("--validation", help="Share of the training images held out for validation.")]
 ImageSize = Annotated[int | None, typer.Option("--image-size", help="Resize images to this many pixels a side.")]
 Precision = Annotated[str, typer.Option("--precision", help="auto, fp32 or bf16.")]
+MemoryFormat = Annotated[str, typer.Option("--memory-format", help="auto, channels_last or contiguous.")]
+Convolutions = Annotated[str, typer.Option("--convolutions", help="auto, stock (PyTorch's own) or trial (the fastest here).")]
+Compile = Annotated[str, typer.Option("--compile", help="auto, on or off: torch.compile.")]
+SyncBatchNorm = Annotated[bool, typer.Option("--sync-batchnorm", help="With torchrun: BatchNorm over all processes' images.")]
+Allocator = Annotated[str, typer.Option("--allocator", help="auto (keep memory from step to step) or system.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
 Threads = Annotated[int | None, typer.Option("--threads", help="Processor threads (default: all cores).")]
 
-DEFAULT_LR = {"adamw": 0.003, "sgd": 0.1}
+DEFAULT_LR = {"adamw": 0.003, "adam": 0.001, "sgd": 0.1, "muon": 0.02}
 DEFAULT_WEIGHT_DECAY = {"adamw": 0.05, "sgd": 5e-4}
+DEFAULT_EPOCHS = 10
 NOT_MIRRORED = ("mnist", "digits")
 """Data whose classes change in a mirror."""
 
@@ -86,6 +93,41 @@ def make_recipe(
     )
 
 
+def recipe_of(settings: Mapping[str, Any]) -> Recipe:
+    """The recipe that options named like its settings make; the budget is ten epochs where none is given."""
+    if settings["model"] is None:
+        fix = "Name one, such as `convatlas train resnet.pocket`, or a recipe of `convatlas recipes` with --recipe."
+        raise UserError("no model is named", fix=fix)
+    names = ("data", "image_size", "validation", "skip_unreadable")
+    data = DataOptions(settings["data"], None, settings["image_size"], settings["validation"], True, settings["skip_unreadable"])
+    rest = {name: value for name, value in settings.items() if name not in names}
+    if rest["epochs"] is None and rest["minutes"] is None:
+        rest["epochs"] = DEFAULT_EPOCHS
+    return make_recipe(data=data, **rest)
+
+
+def changed(name: str, settings: Mapping[str, Any]) -> Recipe:
+    """The recipe called `name` with some settings replaced. Raises UserError for an unknown one."""
+    from convatlas.training.recipes import find_recipe
+
+    base = find_recipe(name)
+    if "minutes" in settings and "epochs" not in settings:
+        base = replace(base, epochs=None, sizes=())
+    if settings.get("data", base.data) in NOT_MIRRORED and "flip" not in settings:
+        base = replace(base, flip=False)
+    return replace(base, **settings)
+
+
+def use_allocator(wanted: str) -> None:
+    """Set the process's allocator up for training; call it before torch is imported."""
+    if wanted not in ("auto", "system"):
+        raise UserError(f"--allocator is {wanted!r}", fix="Choose auto or system.")
+    if wanted == "auto":
+        from convatlas.training.allocator import keep_memory
+
+        keep_memory()
+
+
 def fresh_folder(what: str) -> Path:
     """A folder below runs/ that does not exist yet, named after what is run and when."""
     base = Path("runs") / f"{what}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
@@ -95,14 +137,15 @@ def fresh_folder(what: str) -> Path:
 
 def nothing_beside_resume(context: typer.Context) -> None:
     """Refuse settings beside --resume: the run goes on with its own recipe, and nothing is skipped silently."""
-    allowed = {"resume", "data_root", "threads", "as_json"}
-    given = [name for name in context.params if _on_the_command_line(context, name) and name not in allowed]
+    allowed = {"resume", "data_root", "threads", "explain", "allocator", "as_json"}
+    given = [name for name in context.params if on_the_command_line(context, name) and name not in allowed]
     if given:
         names = ", ".join(given)
         raise UserError(f"--resume goes on with the recipe it began with, so {names} cannot be given", fix="Leave it out.")
 
 
-def _on_the_command_line(context: typer.Context, name: str) -> bool:
+def on_the_command_line(context: typer.Context, name: str) -> bool:
+    """Whether the option was given, and is not the default."""
     source = context.get_parameter_source(name)
     return source is not None and source.name == "COMMANDLINE"
 

@@ -9,15 +9,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
 from rich.progress import Progress as Bars
 
 from convatlas.cli.console import ERR, clock, say
-from convatlas.records.run import EpochMetrics
+from convatlas.records.run import Choices, EpochMetrics
 from convatlas.training.watch import Progress
 
 
 class PlainWatch:
     """One line an epoch, for logs and pipes."""
 
-    def __init__(self, runs: int) -> None:
+    def __init__(self, runs: int, *, explain: bool) -> None:
         self.stopped = False
+        self.explain = explain
 
     def __enter__(self) -> Self:
         return self
@@ -44,6 +45,17 @@ class PlainWatch:
         """A sentence of its own."""
         say(text)
 
+    def trying(self, what: str, done: int, total: int) -> None:
+        """What is tried, once."""
+        if done == 0:
+            say(f"trying what is fastest here: {what}")
+
+    def chosen(self, choices: Choices) -> None:
+        """What the engine chose and why, if that was asked for."""
+        if self.explain:
+            for line in explained(choices):
+                self.note(line)
+
     def run_done(self, text: str) -> None:
         """A run's outcome."""
         say(text)
@@ -52,8 +64,8 @@ class PlainWatch:
 class LiveWatch(PlainWatch):
     """Bars that move: the run under way, and how many runs are done."""
 
-    def __init__(self, runs: int) -> None:
-        super().__init__(runs)
+    def __init__(self, runs: int, *, explain: bool) -> None:
+        super().__init__(runs, explain=explain)
         self.bars = Bars(
             TextColumn("{task.description}"), BarColumn(bar_width=16), TextColumn("{task.fields[state]}"), console=ERR
         )
@@ -93,6 +105,13 @@ class LiveWatch(PlainWatch):
         """A sentence above the bars."""
         self.bars.console.print(text, markup=False)
 
+    def trying(self, what: str, done: int, total: int) -> None:
+        """A bar of its own while it lasts."""
+        if self.task is None or self.title != what:
+            self._drop_task()
+            self.task, self.title = self.bars.add_task("trying", total=1.0, state=what), what
+        self.bars.update(self.task, completed=done / total)
+
     def run_done(self, text: str) -> None:
         """A run's outcome above the bars."""
         self._drop_task()
@@ -108,9 +127,22 @@ class LiveWatch(PlainWatch):
             self.task = None
 
 
-def make_watch(runs: int) -> LiveWatch | PlainWatch:
-    """The live display at a terminal, plain lines elsewhere."""
-    return LiveWatch(runs) if ERR.is_terminal and not ERR.is_dumb_terminal else PlainWatch(runs)
+def make_watch(runs: int, *, explain: bool = False) -> LiveWatch | PlainWatch:
+    """The live display at a terminal, plain lines elsewhere; `explain` says what the engine chose, and why."""
+    live = ERR.is_terminal and not ERR.is_dumb_terminal
+    return LiveWatch(runs, explain=explain) if live else PlainWatch(runs, explain=explain)
+
+
+def explained(choices: Choices) -> list[str]:
+    """What the engine chose and why, a line each; then the convolutions that are not torch's own."""
+    lines = [f"{reason.about:<14} {reason.chosen:<26} {reason.why}" for reason in choices.reasons]
+    for each in choices.convolutions:
+        groups = (each.forward, each.to_data, each.to_weights)
+        if groups != (1, 1, 1):
+            lines.append(
+                f"  {each.shape}: {groups[0]}, {groups[1]}, {groups[2]} images side by side, {each.gain:.2f} times as fast"
+            )
+    return lines
 
 
 def _state(p: Progress) -> str:

@@ -4,6 +4,7 @@
 """
 
 import shlex
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated
 
@@ -13,14 +14,17 @@ from convatlas.cli import options as o
 from convatlas.cli.console import clock, count, counted, say, tell, tell_json
 from convatlas.errors import UserError
 from convatlas.records import codec
+from convatlas.records.inference import UNTRIED, InferenceChoice
 from convatlas.records.run import Evaluation, ModelConfig, Prediction, Recipe, RunSummary
 
 SHOWN_CLASSES = 20
+RECIPE_FIELDS = frozenset(field.name for field in fields(Recipe))
 
 
 def train(
     context: typer.Context,
     model: Annotated[str | None, typer.Argument(help="A model of `convatlas list --all`, such as resnet.pocket.")] = None,
+    recipe: Annotated[str | None, typer.Option("--recipe", help="Begin with a recipe of `convatlas recipes`.")] = None,
     data: o.Data = "shapes",
     data_root: o.DataRoot = None,
     epochs: o.Epochs = None,
@@ -43,79 +47,83 @@ def train(
     validation: o.Validation = 0.1,
     image_size: o.ImageSize = None,
     precision: o.Precision = "auto",
+    memory_format: o.MemoryFormat = "auto",
+    convolutions: o.Convolutions = "auto",
+    compile: o.Compile = "auto",
+    sync_batchnorm: o.SyncBatchNorm = False,
+    allocator: o.Allocator = "auto",
     device: o.Device = "auto",
     threads: o.Threads = None,
     gradients: Annotated[bool, typer.Option("--gradients", help="Keep each layer's gradients, once an epoch.")] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Say what the engine chose for this machine, and why.")] = False,
     no_verify: o.NoVerify = False,
     skip_unreadable: o.SkipUnreadable = False,
     as_json: o.Json = False,
 ) -> None:
     """Train one model: one recipe in, one run folder out."""
+    o.use_allocator(allocator)
     if resume is not None:
         o.nothing_beside_resume(context)
-        _resume(resume, data_root, threads=threads, as_json=as_json)
+        _resume(resume, data_root, threads=threads, explain=explain, as_json=as_json)
         return
-    if model is None:
-        raise UserError(
-            "no model is named", fix="Name one, such as `convatlas train resnet.pocket`; `convatlas list --all` has all."
-        )
     o.check_new(out)
-    chosen = o.DataOptions(data, data_root, image_size, validation, not no_verify, skip_unreadable)
-    recipe = o.make_recipe(
-        model,
-        chosen,
-        epochs=epochs if epochs is not None or minutes is not None else 10,
-        minutes=minutes,
-        seed=seed,
-        batch_size=batch_size,
-        optimizer=optimizer,
-        lr=lr,
-        weight_decay=weight_decay,
-        schedule=schedule,
-        warmup=warmup,
-        label_smoothing=label_smoothing,
-        ema=ema,
-        clip_grad=clip_grad,
-        flip=flip,
-        crop=crop,
-        cutout=cutout,
-        precision=precision,
-        device=device,
-        gradients=gradients,
-    )
-    _train(recipe, chosen, out or o.fresh_folder(model), threads=threads, as_json=as_json)
+    settings = {name: value for name, value in context.params.items() if name in RECIPE_FIELDS}
+    if recipe is None:
+        made = o.recipe_of(settings)
+    else:
+        made = o.changed(recipe, {name: value for name, value in settings.items() if o.on_the_command_line(context, name)})
+    chosen = o.DataOptions(made.data, data_root, made.image_size, made.validation, not no_verify, made.skip_unreadable)
+    given = recipe is not None or o.on_the_command_line(context, "batch_size")
+    place = out or o.fresh_folder(made.model)
+    _train(made, chosen, place, batch_given=given, threads=threads, explain=explain, as_json=as_json)
 
 
-def _train(recipe: Recipe, chosen: o.DataOptions, out: Path, *, threads: int | None, as_json: bool) -> None:
-    from convatlas.cli.working import load, say_what_it_is, tied_to, use_threads, watching
+def _train(
+    recipe: Recipe,
+    chosen: o.DataOptions,
+    out: Path,
+    *,
+    batch_given: bool,
+    threads: int | None,
+    explain: bool,
+    as_json: bool,
+) -> None:
+    from convatlas.cli.working import in_turn, load, say_what_it_is, tied_to, together, use_threads, watching
     from convatlas.models.registry import find_variant
+    from convatlas.training.loop import prepared
     from convatlas.training.loop import train as train_run
-    from convatlas.training.precision import choose
-    from convatlas.training.prepare import examine
     from convatlas.training.recipe import check_recipe
 
-    find_variant(recipe.model)
-    check_recipe(recipe)
-    use_threads(threads)
-    data = load(chosen)
-    recipe = tied_to(recipe, data)
-    network, _ = examine(recipe, data)
-    choose(recipe, network)
-    say_what_it_is(data)
-    with watching(1, out, f"convatlas train --resume {shlex.quote(str(out))}") as watch:
-        summary = train_run(recipe, out, data=data, watch=watch)
-    _tell_run(summary, out, as_json=as_json)
+    with together() as world:
+        find_variant(recipe.model)
+        check_recipe(recipe)
+        use_threads(threads, world)
+        data = in_turn(world, lambda: load(chosen, quiet=not world.leads))
+        recipe = tied_to(recipe, data, batch_given=batch_given)
+        prepared(recipe, data, world)
+        folder = world.agreed(lambda: out)  # its name may come from the clock
+        if world.leads:
+            say_what_it_is(data)
+        again = f"convatlas train --resume {shlex.quote(str(folder))}"
+        with watching(1, folder, again, explain=explain, silent=not world.leads) as watch:
+            summary = train_run(recipe, folder, data=data, watch=watch, world=world)
+        if world.leads:
+            _tell_run(summary, folder, as_json=as_json)
 
 
-def _resume(folder: Path, root: Path | None, *, threads: int | None, as_json: bool) -> None:
-    from convatlas.cli.working import load_for, use_threads, watching
+def _resume(folder: Path, root: Path | None, *, threads: int | None, explain: bool, as_json: bool) -> None:
+    from convatlas.cli.working import in_turn, load_for, together, use_threads, watching
     from convatlas.training.loop import resume
 
-    use_threads(threads)
-    data = load_for(codec.read(Recipe, folder / "recipe.json"), root)
-    with watching(1, folder, f"convatlas train --resume {shlex.quote(str(folder))}") as watch:
-        summary = resume(folder, data=data, watch=watch)
-    _tell_run(summary, folder, as_json=as_json)
+    with together() as world:
+        use_threads(threads, world)
+        recipe = world.agreed(lambda: codec.read(Recipe, folder / "recipe.json"))
+        data = in_turn(world, lambda: load_for(recipe, root, quiet=not world.leads))
+        again = f"convatlas train --resume {shlex.quote(str(folder))}"
+        with watching(1, folder, again, explain=explain, silent=not world.leads) as watch:
+            summary = resume(folder, data=data, watch=watch, world=world)
+        if world.leads:
+            _tell_run(summary, folder, as_json=as_json)
 
 
 def _tell_run(summary: RunSummary, folder: Path, *, as_json: bool) -> None:
@@ -139,6 +147,8 @@ def evaluate(
     split: Annotated[str, typer.Option("--split", help="train, val or test. Each look at test is counted.")] = "val",
     data_root: o.DataRoot = None,
     threads: o.Threads = None,
+    engine: Annotated[str, typer.Option("--engine", help="auto, eager, folded, compile or openvino: all in fp32.")] = "auto",
+    explain: Annotated[bool, typer.Option("--explain", help="Say which ways of computing were tried, and how they did.")] = False,
     as_json: o.Json = False,
 ) -> None:
     """Judge a finished run on a split of its data."""
@@ -147,10 +157,13 @@ def evaluate(
     recipe = codec.read(Recipe, folder / "recipe.json")
     from convatlas.cli.working import load_for, use_threads
     from convatlas.training.apply import evaluate_run
+    from convatlas.training.inference import Engine
+    from convatlas.training.inference_ways import ways_of
 
+    ways_of(engine, exact=True)
     use_threads(threads)
-    data = load_for(recipe, data_root)
-    outcome = evaluate_run(folder, data=data, split=split)
+    wanted = Engine(engine, say, lambda choice: _tell_choice(choice, explain=explain))
+    outcome = evaluate_run(folder, data=load_for(recipe, data_root), split=split, engine=wanted)
     if as_json:
         tell_json(outcome)
         return
@@ -158,6 +171,19 @@ def evaluate(
     if split == "test":
         looks = codec.read(RunSummary, folder / "summary.json").test_looks
         say(f"looks at the test split so far: {looks}")
+
+
+def _tell_choice(choice: InferenceChoice, *, explain: bool) -> None:
+    """How the network is computed, for the person at the terminal: a line where it is not as it is, or all that was tried."""
+    if explain or choice.way != UNTRIED:
+        say(choice.sentence)
+    if not explain:
+        return
+    for trial in choice.trials:
+        taken = "" if trial.seconds is None else f"{trial.seconds * 1e3:9.1f} ms for {counted(choice.timed, 'image')}"
+        gain = "" if trial.speed_up is None else f", x {trial.speed_up:.2f} ({trial.low:.2f} to {trial.high:.2f})"
+        error = "" if trial.error is None or trial.name == UNTRIED else f"  error {trial.error:.2g}"
+        say(f"  {trial.name:<14} {taken}{gain}{error}  {trial.note}".rstrip())
 
 
 def _tell_evaluation(outcome: Evaluation, model: str) -> None:
@@ -174,13 +200,19 @@ def predict(
     folder: Annotated[Path, typer.Argument(help="A run folder.")],
     images: Annotated[list[Path], typer.Argument(help="Pictures.")],
     top: Annotated[int, typer.Option("--top", help="How many classes to name.", min=1)] = 5,
+    engine: Annotated[str, typer.Option("--engine", help="auto, eager, folded, bf16, compile or openvino.")] = "auto",
+    explain: Annotated[bool, typer.Option("--explain", help="Say which ways of computing were tried, and how they did.")] = False,
     as_json: o.Json = False,
 ) -> None:
     """Say what a finished run sees in pictures."""
     codec.read(ModelConfig, folder / "config.json")
     from convatlas.training.apply import predict_pictures
+    from convatlas.training.inference import Engine
+    from convatlas.training.inference_ways import ways_of
 
-    predictions = predict_pictures(folder, images, top=top)
+    ways_of(engine, exact=False)
+    wanted = Engine(engine, say, lambda choice: _tell_choice(choice, explain=explain))
+    predictions = predict_pictures(folder, images, top=top, engine=wanted)
     if as_json:
         tell_json(predictions)
     else:

@@ -1,8 +1,8 @@
 """What the commands that compute have in common: data, threads, progress, signals. Importing this takes torch along."""
 
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -18,15 +18,38 @@ from convatlas.data.dataset import DataSet
 from convatlas.data.loading import load_data
 from convatlas.data.places import recall
 from convatlas.errors import UserError
-from convatlas.records.run import Recipe
-from convatlas.training.loop import Stopped
+from convatlas.records.run import EpochMetrics, Recipe
+from convatlas.training.distributed import ALONE, World, joined, own_threads
+from convatlas.training.outcome import Stopped
+from convatlas.training.watch import Progress
 
 
-def load(chosen: DataOptions) -> DataSet:
-    """The data that the options name, with a progress bar for what takes long."""
+@contextmanager
+def together() -> Iterator[World]:
+    """The processes that torchrun started (see `joined`), of which one says in a line why all must end, with exit code 2."""
+    with joined() as world:
+        try:
+            with world.heard():
+                yield world
+        except UserError as error:
+            world.fail(error)
+            if world.speaks():
+                say(f"error: {error}")
+            raise typer.Exit(2) from None
+
+
+def in_turn(world: World, load: Callable[[], DataSet]) -> DataSet:
+    """The data that `load` gives: the first process loads it, then the others, who find what it has decoded."""
+    data = load() if world.leads else None
+    world.any(False)
+    return load() if data is None else data
+
+
+def load(chosen: DataOptions, *, quiet: bool = False) -> DataSet:
+    """The data that the options name, with a progress bar for what takes long unless `quiet`."""
     if chosen.root is not None and chosen.name in CATALOG and CATALOG[chosen.name].kind == "built in":
         raise UserError(f"{chosen.name} is built in and lies nowhere", fix="Leave --data-root out.")
-    with loading_bar() as progress:
+    with nullcontext() if quiet else loading_bar() as progress:
         return load_data(
             chosen.name,
             root=chosen.root,
@@ -49,36 +72,56 @@ def say_what_it_is(data: DataSet) -> None:
             say(f"note: no {split} image of {', '.join(lacking[:3])}{more}")
 
 
-def load_for(recipe: Recipe, root: Path | None) -> DataSet:
+def load_for(recipe: Recipe, root: Path | None, *, quiet: bool = False) -> DataSet:
     """The data of an earlier run, from where it was read then unless `root` says otherwise.
 
     Its content is compared with the run's fingerprint, which says more than the published checksums.
     """
     place = root or recall(recipe.data_fingerprint)
-    return load(DataOptions(recipe.data, place, recipe.image_size, recipe.validation, False, recipe.skip_unreadable))
+    options = DataOptions(recipe.data, place, recipe.image_size, recipe.validation, False, recipe.skip_unreadable)
+    return load(options, quiet=quiet)
 
 
-def tied_to(recipe: Recipe, data: DataSet) -> Recipe:
-    """The recipe tied to this data's content."""
-    return replace(recipe, data_fingerprint=data.fingerprint)
+def tied_to(recipe: Recipe, data: DataSet, *, batch_given: bool) -> Recipe:
+    """The recipe tied to this data's content; batches of a size that nobody gave are not larger than the data."""
+    size = recipe.batch_size if batch_given else max(2, min(recipe.batch_size, len(data.train)))
+    return replace(recipe, data_fingerprint=data.fingerprint, batch_size=size)
 
 
-def use_threads(threads: int | None) -> None:
-    """Let torch use so many threads."""
+def use_threads(threads: int | None, world: World = ALONE) -> None:
+    """Let torch use so many threads; where several processes train together and none are given, each its share of the cores."""
     if threads is None:
+        if world.ranks > 1:
+            torch.set_num_threads(own_threads())
         return
     if not 1 <= threads <= 1024:
         raise UserError(f"--threads is {threads}", fix="Give a whole number from 1 to 1024.")
     torch.set_num_threads(threads)
 
 
+class _SilentWatch(PlainWatch):
+    """Hears everything, says nothing, and can be asked to stop: another process speaks."""
+
+    def epoch(self, progress: Progress, metrics: EpochMetrics) -> None:
+        """Nothing."""
+
+    def note(self, text: str) -> None:
+        """Nothing."""
+
+    def trying(self, what: str, done: int, total: int) -> None:
+        """Nothing."""
+
+
 @contextmanager
-def watching(runs: int, folder: Path, command: str) -> Iterator[LiveWatch | PlainWatch]:
+def watching(
+    runs: int, folder: Path, command: str, *, explain: bool = False, silent: bool = False
+) -> Iterator[LiveWatch | PlainWatch]:
     """A watcher that shows progress; Ctrl-C or SIGTERM stops the run after its step, a second one at once.
 
-    When stopped, says that what is done is kept in `folder` and that `command` goes on; exits with 130 or 143.
+    `explain`: it also says what the engine chose, and why. When stopped, says that what is done is kept in `folder` and that
+    `command` goes on; exits with 130 or 143. `silent`: all that, without a word.
     """
-    watch = make_watch(runs)
+    watch = _SilentWatch(runs, explain=False) if silent else make_watch(runs, explain=explain)
     caught: list[int] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -92,8 +135,10 @@ def watching(runs: int, folder: Path, command: str) -> Iterator[LiveWatch | Plai
         with watch:
             yield watch
     except Stopped:
-        say(f"stopped; what is done is kept in {folder}. Go on with: {command}")
-        raise typer.Exit(128 + caught[0]) from None
+        if not silent:
+            say(f"stopped; what is done is kept in {folder}. Go on with: {command}")
+        # Where several processes train together, another one may have been asked.
+        raise typer.Exit(128 + (caught[0] if caught else signal.SIGTERM)) from None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

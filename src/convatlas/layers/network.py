@@ -1,6 +1,6 @@
 """The contract that every network of the atlas keeps: stem, stages, head."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -90,6 +90,13 @@ class Network(nn.Module):
     def training_logits(self, x: Tensor) -> tuple[tuple[float, Tensor], ...]:
         """Pairs of (weight in the loss, logits (N, num_classes)); the first is the network's own answer."""
         return ((1.0, self(x)),)
+
+    def learn_from(self, sample: Callable[[int], Tensor]) -> None:
+        """Take from training images what is not trained but computed; for most networks there is nothing to take.
+
+        `sample(n)` gives up to n images as the network will see them, (n, C, H, W). Training calls this once, before the first
+        step.
+        """
 
     def auxiliary_parameters(self) -> list[nn.Parameter]:
         """Parameters that only training uses."""

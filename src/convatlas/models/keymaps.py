@@ -35,6 +35,7 @@ def family_of(keys: Collection[str]) -> str | None:
 
 
 _SIGNS = {
+    "compact": r"stem\.whitening\.",
     "lenet": r"head\.c5\.",
     "googlenet": r"stages\.0\.inception0\.",
     "resnet": r"stages\.0\.0\.conv1\.",
@@ -301,6 +302,10 @@ _NOT_IN_TORCHVISION = {
     "resnet110",
     "densenet_bc_100_12",
     "efficientnet_lite0",
+    "compact94",
+    "compact96",
+    "compact1m",
+    "compact300k",
 }
 _NOT_IN_TIMM = {"alexnet", "googlenet"}
 _TIMM_NAMES = {

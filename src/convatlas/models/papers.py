@@ -127,6 +127,27 @@ PAPERS: dict[str, Paper] = {
     ),
 }
 """By family, in the order of publication."""
+OURS: dict[str, Paper] = {
+    "compact": Paper(
+        family="compact",
+        title="Compact",
+        year=2026,
+        innovation="as right as a budget of time or parameters buys",
+        authors="ConvAtlas",
+        paper="no paper: a family of this atlas, docs/compact.md",
+        landmark="compact94",
+        pocket="compact300k",
+        own_figure=None,
+        library_figure=None,
+        teaching_table=None,
+    ),
+}
+"""Families of this atlas that are no landmarks: they stand in no list of those."""
+
+
+def paper_of(family: str) -> Paper:
+    """The paper of a family, a landmark's or ours."""
+    return OURS[family] if family in OURS else PAPERS[family]
 
 
 def golden_rows() -> dict[str, GoldenRow]:

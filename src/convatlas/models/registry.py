@@ -9,7 +9,7 @@ from typing import TypeVar
 from convatlas.arith.scaling import PUBLISHED
 from convatlas.errors import UserError, unknown_name
 from convatlas.layers.network import Network, Request
-from convatlas.models import alexnet, convnext, densenet, efficientnet, googlenet, lenet, resnet, vgg
+from convatlas.models import alexnet, compact, convnext, densenet, efficientnet, googlenet, lenet, resnet, vgg
 from convatlas.models.pretrained import Choice, load_pretrained
 
 MAX_CLASSES = 1_000_000
@@ -32,6 +32,7 @@ IMAGENET = (224, 1000)
 PUBLISHED_FOR: dict[str, tuple[int, int]] = {
     **{f"resnet{depth}{tag}": CIFAR for depth in (20, 32, 44, 56, 110) for tag in ("", ".plain")},
     "densenet_bc_100_12": CIFAR,
+    **dict.fromkeys(compact.VARIANTS, CIFAR),
     **{f"efficientnet_b{phi}": (scale.resolution, 1000) for phi, scale in PUBLISHED.items()},
     "efficientnet_v2_s": (384, 1000),
     "efficientnet_v2_m": (480, 1000),
@@ -63,6 +64,7 @@ MODELS: dict[str, Variant] = {
     **_family("densenet", densenet.DenseNet, densenet.VARIANTS),
     **_family("efficientnet", efficientnet.EfficientNet, efficientnet.VARIANTS),
     **_family("convnext", convnext.ConvNeXt, convnext.VARIANTS),
+    **_family("compact", compact.Compact, compact.VARIANTS),
 }
 """Oldest family first; in a family as its file has them."""
 

@@ -5,12 +5,14 @@ from pathlib import Path
 
 from convatlas.errors import UserError
 from convatlas.records import codec
+from convatlas.records.engine import ConvChoice, Reason
 from convatlas.records.weights import Preprocessing
 
 
 @dataclass(frozen=True)
 class Recipe:
     """Everything that decides the outcome of a run, apart from the machine. Exactly one of `epochs` and `minutes` is set.
+    `name` is that of the recipe in `convatlas recipes` that it came from, if any.
 
     `lr` is the peak learning rate; `warmup` the share of the budget spent on warming up; `ema` the decay per step of the
     weights' moving average (0: none); `clip_grad` the largest gradient norm (0: no clipping). `crop` is by how many pixels
@@ -18,6 +20,15 @@ class Recipe:
     blanked, in pixels (0: none); `validation` the share of the training images held out where the data has no validation
     split of its own. `data_fingerprint` identifies the data's content, so that a run is never continued or judged on other
     data. `gradients` says whether gradients are measured, and kept, once an epoch; it does not change the outcome.
+
+    `flip_rule` is "random", or "alternating": each image is mirrored in every second epoch. `crop_fill` says what moves in at
+    the border: "zeros", or the image's "reflect"ion. `sizes` holds (share of the epochs, pixels a side): up to that share images
+    are scaled to that size; after the last one they have their own. `bias_lr` and `classifier_lr` are multiples of `lr` for
+    biases and norms, and for the last linear layer. `test_average` says over which views of an image the answers are averaged
+    when the network is judged: "none", "mirror", or "mirror+shift" (by one pixel, both ways along the diagonal).
+
+    `compile` is "auto", "on" or "off"; `convolutions` "auto", "stock" (torch's own) or "trial" (the fastest found by trial).
+    `sync_batchnorm`: where several processes train together, BatchNorm takes its statistics over the images of all.
     """
 
     model: str
@@ -46,17 +57,36 @@ class Recipe:
     device: str = "auto"
     skip_unreadable: bool = False
     gradients: bool = False
+    name: str | None = None
+    flip_rule: str = "random"
+    crop_fill: str = "zeros"
+    sizes: tuple[tuple[float, ...], ...] = ()
+    bias_lr: float = 1.0
+    classifier_lr: float = 1.0
+    test_average: str = "none"
+    compile: str = "auto"
+    convolutions: str = "auto"
+    sync_batchnorm: bool = False
 
 
 @dataclass(frozen=True)
 class Choices:
-    """What `auto` in the recipe came to on this machine, and why."""
+    """What `auto` in the recipe came to on this machine, and why. `reason` is that of the precision; `reasons` has the others.
+
+    `settled`: trials, if any, are done. `convolutions` are those that were tried; a shape that is not among them has torch's
+    own algorithm. `processes` train together, with `threads` each.
+    """
 
     device: str
     precision: str
     memory_format: str
     threads: int
     reason: str
+    compiled: bool = False
+    convolutions: tuple[ConvChoice, ...] = ()
+    reasons: tuple[Reason, ...] = ()
+    settled: bool = False
+    processes: int = 1
 
 
 @dataclass(frozen=True)
@@ -130,7 +160,8 @@ class Mistake:
 class Evaluation:
     """A model's outcome on one split. `confusion[i][j]` counts images of class i that were called class j.
 
-    `top1` and `top5` in [0, 1] (`top5` is None for fewer than six classes); `loss` is the cross-entropy in nats.
+    `top1` and `top5` in [0, 1] (`top5` is None for fewer than six classes); `loss` is the cross-entropy in nats. `average` names
+    the views of an image over which the answers were averaged ("none": the image alone).
     """
 
     split: str
@@ -142,6 +173,7 @@ class Evaluation:
     classes: tuple[str, ...]
     confusion: tuple[tuple[int, ...], ...]
     worst: tuple[Mistake, ...]
+    average: str = "none"
 
 
 @dataclass(frozen=True)

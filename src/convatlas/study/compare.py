@@ -10,16 +10,16 @@ from pathlib import Path
 
 from convatlas.data.dataset import DataSet
 from convatlas.errors import StorageError, UserError
-from convatlas.models.papers import PAPERS
+from convatlas.models.papers import paper_of
 from convatlas.models.registry import find_variant
 from convatlas.records import codec, storage
 from convatlas.records.run import Recipe, RunRecord, RunSummary, read_run
 from convatlas.records.study import Comparison, ComparisonRow
 from convatlas.study.statistics import accuracy_interval
 from convatlas.training.apply import evaluate_run
+from convatlas.training.engine import choose
 from convatlas.training.environment import environment
 from convatlas.training.loop import resume, train
-from convatlas.training.precision import choose
 from convatlas.training.prepare import examine
 from convatlas.training.watch import Watch
 
@@ -140,7 +140,7 @@ def _row(model: str, plan: Plan, runs: dict[str, RunRecord]) -> ComparisonRow:
     causes = [f"seed {run.summary.seed}: {run.summary.cause}" for run in named.values() if run.summary.cause]
     accuracies = tuple(s.test_accuracy for s in done if s.test_accuracy is not None)
     family = find_variant(model).family
-    paper = PAPERS[family]
+    paper = paper_of(family)
     first = done[0] if done else next((run.summary for run in named.values()), None)
     return ComparisonRow(
         model=model,

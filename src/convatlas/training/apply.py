@@ -1,38 +1,71 @@
 """Using a finished run: judging it on a split, and predicting pictures."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from convatlas.data.dataset import DataSet, ImageSet
+from convatlas.data.loading import evaluation_batches
 from convatlas.data.pictures import read_picture
 from convatlas.errors import UserError
 from convatlas.records import codec, storage
 from convatlas.records.run import Evaluation, ModelConfig, Prediction, Recipe, RunSummary, TestLook
 from convatlas.training.checkpoint import load_model
 from convatlas.training.evaluate import evaluate, predict_logits
+from convatlas.training.inference import Engine, Prepared, prepare
+from convatlas.training.inference_ways import ways_of
 
 SPLITS = ("train", "val", "test")
 
 
-def evaluate_run(folder: Path, *, data: DataSet, split: str) -> Evaluation:
-    """The finished run's outcome on a split of the data it was made with.
+def evaluate_run(folder: Path, *, data: DataSet, split: str, engine: Engine | None = None) -> Evaluation:
+    """The finished run's outcome on a split of the data it was made with, its answers averaged as its recipe says.
 
+    `engine` says how to run the network (None: as it is); figures are kept and compared, so that only ways in fp32 are admitted.
     A look at the test split is counted in `summary.json` and dated in `test_looks.jsonl`; its outcome is `test.json`.
     Raises UserError.
     """
     recipe = codec.read(Recipe, folder / "recipe.json")
     if data.fingerprint != recipe.data_fingerprint:
         raise UserError(f"{folder} was made with other data", fix="Give the original with --data-root.")
-    model, _ = load_model(folder)
-    outcome = evaluate(model, data, split=split)
+    images: ImageSet = {"train": data.train, "val": data.val, "test": data.test}[split]
+    if not len(images):
+        raise UserError(f"the {split} split has no images", fix=f"Choose another of {', '.join(SPLITS)}.")
+    model, config = load_model(folder)
+    if engine is not None:
+        first = images.subset(torch.arange(_at_once(len(images), config.image_size)))
+        model = _ready(model, first, config, engine=engine, ahead=len(images), exact=True)
+    outcome = evaluate(model, data, split=split, average=recipe.test_average)
     if split == "test":
         _keep_look(folder, outcome)
     return outcome
+
+
+def _at_once(n: int, size: int) -> int:
+    """How many of n images of `size` pixels are computed at once: 256 small ones or 16 photographs, which caches can hold."""
+    return min(n, max(16, 256 * 32**2 // max(size, 32) ** 2))
+
+
+def _ready(model: nn.Module, first: ImageSet, config: ModelConfig, *, engine: Engine, ahead: int, exact: bool) -> Prepared:
+    """The network made ready by the engine for `ahead` images like the first ones; who wants to know what was chosen is told."""
+    ways = ways_of(engine.name, exact=exact)
+    batches = evaluation_batches(
+        first,
+        batch_size=len(first),
+        mean=config.mean,
+        std=config.std,
+        dtype=torch.float32,
+        memory_format=torch.channels_last,
+        device="cpu",
+    )
+    example, _ = next(batches)
+    prepared = prepare(model, example, ways=ways, images_ahead=ahead, progress=engine.trying)
+    engine.chosen(prepared.record)
+    return prepared
 
 
 def _keep_look(folder: Path, outcome: Evaluation) -> None:
@@ -44,18 +77,42 @@ def _keep_look(folder: Path, outcome: Evaluation) -> None:
     storage.write_text(folder / "summary.json", codec.to_text(counted))
 
 
-def predict_pictures(folder: Path, images: Sequence[Path], *, top: int = 5) -> tuple[Prediction, ...]:
-    """The `top` likeliest classes of each picture, in the order given. An unreadable one carries its error instead."""
+def predict_pictures(
+    folder: Path, images: Sequence[Path], *, top: int = 5, engine: Engine | None = None
+) -> tuple[Prediction, ...]:
+    """The `top` likeliest classes of each picture, in the order given. An unreadable one carries its error instead.
+
+    `engine` says how to run the network (None: as it is). Raises UserError.
+    """
     model, config = load_model(folder)
-    return tuple(_predict(model, config, path, top=min(top, config.num_classes)) for path in images)
+    predictions: list[Prediction] = []
+    ready = engine is None
+    step = _at_once(max(1, len(images)), config.image_size)
+    for begin in range(0, len(images), step):
+        read = [_read(path, config) for path in images[begin : begin + step]]
+        pictures = [each for each in read if isinstance(each, Tensor)]
+        together = ImageSet(torch.stack(pictures), torch.zeros(len(pictures), dtype=torch.int64)) if pictures else None
+        if engine is not None and together is not None and not ready:
+            model = _ready(model, together, config, engine=engine, ahead=len(images) - begin, exact=False)
+            ready = True
+        answers = [] if together is None else list(predict_logits(model, together, mean=config.mean, std=config.std).softmax(1))
+        rows = iter(answers)
+        for path, each in zip(images[begin : begin + step], read, strict=True):
+            predictions.append(_told(path, each, rows, config, top=top))
+    return tuple(predictions)
 
 
-def _predict(model: nn.Module, config: ModelConfig, path: Path, *, top: int) -> Prediction:
+def _read(path: Path, config: ModelConfig) -> Tensor | str:
+    """The picture, or what is wrong with it."""
     try:
-        picture = read_picture(path, size=config.image_size, channels=config.in_chans)
+        return read_picture(path, size=config.image_size, channels=config.in_chans)
     except UserError as error:
-        return Prediction(str(path), (), (), error.what)
-    alone = ImageSet(picture[None], torch.zeros(1, dtype=torch.int64))
-    probabilities = predict_logits(model, alone, mean=config.mean, std=config.std).softmax(1)[0]
-    best = probabilities.topk(top)
+        return error.what
+
+
+def _told(path: Path, read: Tensor | str, rows: Iterator[Tensor], config: ModelConfig, *, top: int) -> Prediction:
+    """What is said of a picture; one that was read takes the next of `rows`, probabilities (num_classes,)."""
+    if isinstance(read, str):
+        return Prediction(str(path), (), (), read)
+    best = next(rows).topk(min(top, config.num_classes))
     return Prediction(str(path), tuple(config.classes[i] for i in best.indices.tolist()), tuple(best.values.tolist()))

@@ -12,13 +12,19 @@ from torch import Tensor, nn
 from convatlas.data.dataset import DataSet, ImageSet
 from convatlas.data.loading import evaluation_batches
 from convatlas.records.run import Evaluation, Mistake
+from convatlas.training.views import TEST_AVERAGES
 
 BATCH_SIZE = 256
 WORST = 12
 
 
-def predict_logits(model: nn.Module, images: ImageSet, *, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """Logits (N, num_classes) in float32 on the CPU for all images, in their order. The model's mode is given back."""
+def predict_logits(
+    model: nn.Module, images: ImageSet, *, mean: tuple[float, ...], std: tuple[float, ...], average: str = "none"
+) -> Tensor:
+    """Logits (N, num_classes) in float32 on the CPU for all images, in their order. The model's mode is given back.
+
+    `average` names the views over which the answers for an image are averaged (`TEST_AVERAGES`).
+    """
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
@@ -33,7 +39,7 @@ def predict_logits(model: nn.Module, images: ImageSet, *, mean: tuple[float, ...
                 memory_format=torch.channels_last,
                 device=device,
             )
-            return torch.cat([model(x).float().cpu() for x, _ in batches])
+            return torch.cat([TEST_AVERAGES[average](model, x).float().cpu() for x, _ in batches])
     finally:
         model.train(was_training)
 
@@ -44,15 +50,16 @@ def score(logits: Tensor, labels: Tensor) -> tuple[float, float]:
     return loss, (logits.argmax(1) == labels).float().mean().item()
 
 
-def evaluate(model: nn.Module, data: DataSet, *, split: str) -> Evaluation:
-    """The network's outcome on the `train`, `val` or `test` split of `data`."""
+def evaluate(model: nn.Module, data: DataSet, *, split: str, average: str = "none") -> Evaluation:
+    """The network's outcome on the `train`, `val` or `test` split of `data`; `average` as in `predict_logits`."""
     images: ImageSet = {"train": data.train, "val": data.val, "test": data.test}[split]
     begun = time.monotonic()
-    logits = predict_logits(model, images, mean=data.mean, std=data.std)
+    logits = predict_logits(model, images, mean=data.mean, std=data.std, average=average)
     seconds = time.monotonic() - begun
     loss, top1 = score(logits, images.labels)
     return Evaluation(
         split=split,
+        average=average,
         n=len(images),
         top1=top1,
         top5=_top5(logits, images.labels),

@@ -5,9 +5,10 @@ from copy import deepcopy
 
 import torch
 from torch import nn
-from torch.optim import SGD, AdamW, Optimizer
+from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from convatlas.records.run import Recipe
+from convatlas.training.muon import Muon
 
 
 def _sgd(groups: list[dict[str, object]], recipe: Recipe) -> Optimizer:
@@ -15,25 +16,60 @@ def _sgd(groups: list[dict[str, object]], recipe: Recipe) -> Optimizer:
     return SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0, fused=True)
 
 
+def _adam(groups: list[dict[str, object]], recipe: Recipe) -> Optimizer:
+    """Adam (Kingma & Ba 2015, algorithm 1), one parameter after the other, as courses have it."""
+    return Adam(groups, lr=recipe.lr, foreach=False)
+
+
 def _adamw(groups: list[dict[str, object]], recipe: Recipe) -> Optimizer:
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019, algorithm 2)."""
     return AdamW(groups, lr=recipe.lr, fused=True)
 
 
-OPTIMIZERS: dict[str, Callable[[list[dict[str, object]], Recipe], Optimizer]] = {"adamw": _adamw, "sgd": _sgd}
+def _muon(groups: list[dict[str, object]], recipe: Recipe) -> Optimizer:
+    """Orthogonal momentum for the filters of convolutions, Nesterov's for everything else (see `Muon`)."""
+    return Muon(groups, lr=recipe.lr, momentum=recipe.momentum)
+
+
+OPTIMIZERS: dict[str, Callable[[list[dict[str, object]], Recipe], Optimizer]] = {
+    "adam": _adam,
+    "adamw": _adamw,
+    "muon": _muon,
+    "sgd": _sgd,
+}
 
 
 def make_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
     """The recipe's optimizer over all parameters; biases, norms and layer scales are not decayed.
 
-    Decaying those has no regularising effect (Jia et al. 2018, arXiv:1807.11205, section 3.1).
+    Decaying those has no regularising effect (Jia et al. 2018, arXiv:1807.11205, section 3.1). Each group says in `lr_factor`
+    which multiple of the recipe's learning rate it takes, and in `filters` whether Muon is to take it for filters.
     """
-    trained = [p for p in model.parameters() if p.requires_grad]
+    parts: dict[str, list[nn.Parameter]] = {"filters": [], "matrices": [], "classifier": [], "vectors": []}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            parts[_part(name, parameter, recipe)].append(parameter)
+    factors = {"classifier": recipe.classifier_lr, "vectors": recipe.bias_lr}
     groups: list[dict[str, object]] = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+        {
+            "params": parameters,
+            "weight_decay": 0.0 if part == "vectors" else recipe.weight_decay,
+            "lr_factor": factors.get(part, 1.0),
+            "filters": part == "filters",
+        }
+        for part, parameters in parts.items()
+        if parameters
     ]
     return OPTIMIZERS[recipe.optimizer](groups, recipe)
+
+
+def _part(name: str, parameter: nn.Parameter, recipe: Recipe) -> str:
+    """Which group a parameter belongs to: filters are set apart for Muon only, the classifier where it has its own rate."""
+    if parameter.ndim <= 1:
+        return "vectors"
+    if recipe.optimizer == "muon" and parameter.ndim == 4 and parameter.shape[1] > 1:
+        return "filters"
+    return "classifier" if recipe.classifier_lr != 1.0 and name.startswith("head.classifier.") else "matrices"
 
 
 class MovingAverage:
@@ -45,13 +81,15 @@ class MovingAverage:
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.model = deepcopy(model).eval().requires_grad_(False)
         self.decay = decay
+        pairs = list(zip(self.model.state_dict().values(), model.state_dict().values(), strict=True))
+        self.moving = [pair for pair in pairs if pair[0].is_floating_point()]
+        self.counting = [pair for pair in pairs if not pair[0].is_floating_point()]
 
     @torch.no_grad()
-    def update(self, model: nn.Module, step: int) -> None:
+    def update(self, step: int) -> None:
         """Take in the weights after `step` steps (from 1)."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        for averaged, current in zip(self.model.state_dict().values(), model.state_dict().values(), strict=True):
-            if averaged.is_floating_point():
-                averaged.lerp_(current, 1 - decay)
-            else:
-                averaged.copy_(current)
+        for averaged, current in self.moving:
+            averaged.lerp_(current, 1 - decay)
+        for averaged, current in self.counting:
+            averaged.copy_(current)

@@ -51,6 +51,14 @@ def cpu_computes_bf16() -> bool:
     return "amx_bf16" in flags or "avx512_bf16" in flags
 
 
+def cpu_multiplies_tiles() -> bool:
+    """Whether this processor has AMX, which multiplies whole tiles of bf16 matrices at once."""
+    try:
+        return "amx_bf16" in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+
+
 def _has_strided_depthwise(model: nn.Module) -> bool:
     """Whether the backward pass would meet oneDNN's slow path: measured 12 times slower in bf16 than in fp32 (docs/LOG.md)."""
     convs = (m for m in model.modules() if isinstance(m, nn.Conv2d))

@@ -31,6 +31,9 @@ def examine(recipe: Recipe, data: DataSet) -> tuple[Network, Facts]:
             f"this is not the data that the run was made with ({recipe.data_fingerprint} then, {data.fingerprint} now)",
             fix="Give the original with --data-root.",
         )
+    if recipe.batch_size > len(data.train):
+        what = f"batches of {recipe.batch_size} images are larger than the {len(data.train)} training images"
+        raise UserError(what, fix=f"Give --batch-size {max(len(data.train), 2)} or less.")
     check_fits(recipe.model, data)
     with torch.device("meta"):
         model = network_for(recipe.model, data, size=data.image_size)

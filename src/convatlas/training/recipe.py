@@ -7,6 +7,7 @@ from convatlas.errors import UserError, unknown_name
 from convatlas.records.run import Recipe
 from convatlas.training.optim import OPTIMIZERS
 from convatlas.training.precision import DEVICES, MEMORY_FORMATS, PRECISIONS
+from convatlas.training.views import TEST_AVERAGES
 
 LARGEST_SEED = 2**63 - 1
 
@@ -16,6 +17,11 @@ NAMES = {
     "precision": PRECISIONS,
     "memory_format": MEMORY_FORMATS,
     "device": DEVICES,
+    "flip_rule": ("random", "alternating"),
+    "crop_fill": ("zeros", "reflect"),
+    "test_average": tuple(TEST_AVERAGES),
+    "compile": ("auto", "on", "off"),
+    "convolutions": ("auto", "stock", "trial"),
 }
 """Which words each worded setting may be."""
 
@@ -33,7 +39,9 @@ RANGES: dict[str, tuple[float, float, str]] = {
     "clip_grad": (0, 1e12, "a number of 0 or more (0: no clipping)"),
     "crop": (0, 64, "a whole number of pixels from 0 to 64"),
     "cutout": (0, 1024, "a whole number of pixels of 0 or more"),
-    "validation": (0.001, 0.9, "a share of the training images from 0.001 to 0.9"),
+    "validation": (0, 0.9, "a share of the training images from 0 (nothing to choose by) to 0.9"),
+    "bias_lr": (0, 1e6, "a number of 0 or more"),
+    "classifier_lr": (0, 1e6, "a number of 0 or more"),
     "image_size": (1, 4096, "a whole number of pixels from 1 to 4096"),
 }
 """The least and the largest value of each numeric setting, and how to say so."""
@@ -52,3 +60,15 @@ def check_recipe(recipe: Recipe) -> None:
             raise UserError(f"{setting} is {value}", fix=f"Give {wanted}{limit}.")
     if (recipe.epochs is None) == (recipe.minutes is None):
         raise UserError("the budget is not clear", fix="Give either --epochs or --minutes, not both.")
+    _check_sizes(recipe)
+
+
+def _check_sizes(recipe: Recipe) -> None:
+    if not recipe.sizes:
+        return
+    if recipe.epochs is None:
+        raise UserError("sizes change with the epochs, and the budget is in minutes", fix="Give --epochs.")
+    shares = [pair[0] for pair in recipe.sizes if len(pair) == 2 and pair[1] == int(pair[1]) and pair[1] >= 1]
+    if len(shares) != len(recipe.sizes) or shares != sorted(set(shares)) or not 0 < shares[0] <= shares[-1] <= 1:
+        fix = "Give pairs of a share of the epochs, rising up to 1, and whole pixels."
+        raise UserError(f"sizes are {recipe.sizes}", fix=fix)

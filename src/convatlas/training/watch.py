@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from convatlas.records.run import EpochMetrics
+from convatlas.records.run import Choices, EpochMetrics
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,12 @@ class Watch(Protocol):
     def note(self, text: str) -> None:
         """Something that the user should know, in one sentence."""
 
+    def trying(self, what: str, done: int, total: int) -> None:
+        """The engine tries what is fastest here: so many things are done, of so many."""
+
+    def chosen(self, choices: Choices) -> None:
+        """What the engine chose for the run that now begins."""
+
     def stopping(self) -> bool:
         """Whether the run should save and stop after this step."""
         ...
@@ -50,6 +56,12 @@ class Unwatched:
         """Nothing."""
 
     def note(self, text: str) -> None:
+        """Nothing."""
+
+    def trying(self, what: str, done: int, total: int) -> None:
+        """Nothing."""
+
+    def chosen(self, choices: Choices) -> None:
         """Nothing."""
 
     def stopping(self) -> bool:

@@ -8,10 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from convatlas.data import decoded_cache
 from convatlas.data.dataset import ImageSet, Reading, fingerprint_of_files
+from convatlas.data.decoded_cache import Decoded
 from convatlas.data.pictures import decode_picture, file_content, printable, quiet_pillow
 from convatlas.data.splits import hold_out
 from convatlas.errors import UserError
@@ -26,11 +29,12 @@ _VAL_SHARE = 0.15 / 0.85
 
 @dataclass(frozen=True)
 class Request:
-    """How pictures are to be read: their size in pixels, how validation is drawn, and what happens to unreadable ones.
+    """How pictures are to be read: from which place, at which size in pixels, and what happens to unreadable ones.
 
     `validation` is the share of train held out where only train is given beside test; `progress("pictures", done, total)`.
     """
 
+    root: Path
     size: int
     validation: float
     seed: int
@@ -49,10 +53,10 @@ class Listed:
 
 @dataclass(frozen=True)
 class _Picture:
-    """A picture that could be read: its pixels (C, size, size) and what its file's bytes hash to."""
+    """A picture that could be read: its row among the pixels of all, and what its file's bytes hash to."""
 
     listed: Listed
-    pixels: Tensor
+    row: int
     digest: str
 
 
@@ -66,9 +70,11 @@ def read_listed(splits: Mapping[str, Sequence[Listed]], classes: tuple[str, ...]
     if total * CHANNELS * size * size > _MAX_BYTES:
         gib = total * CHANNELS * size * size / 2**30
         raise UserError(f"{total:,} pictures at {size}x{size} take {gib:.0f} GiB of memory", fix="Choose a smaller image size.")
-    pictures, skipped = _read_all(arranged, request)
+    everything = sorted((each for members in arranged.values() for each in members), key=lambda each: (each.name, str(each.path)))
+    decoded = _decoded(everything, request)
+    pictures, skipped = _parted_again(arranged, everything, decoded)
     _check_classes_left(pictures["train"], classes)
-    sets = {split: _image_set(members, size) for split, members in pictures.items()}
+    sets = {split: _image_set(members, decoded.pixels) for split, members in pictures.items()}
     digests = {split: [(each.digest, each.listed.label) for each in members] for split, members in pictures.items()}
     counted = f"{what}, {len(classes)} classes, {total - len(skipped):,} pictures at {size}x{size}"
     pool = {"train and val": digests["train"] + digests["val"], "test": digests["test"]}
@@ -110,43 +116,77 @@ def _parted(listed: list[Listed], *, share: float, seed: int) -> tuple[list[List
     return [listed[i] for i in kept], [listed[i] for i in held]
 
 
-def _read_all(arranged: Mapping[str, Sequence[Listed]], request: Request) -> tuple[dict[str, list[_Picture]], list[str]]:
-    """All pictures split by split, and the names of those left out. Several at a time: decoding runs outside Python's lock."""
-    pictures: dict[str, list[_Picture]] = {split: [] for split in arranged}
-    jobs = [(split, each) for split, members in arranged.items() for each in members]
-    skipped = []
+def _decoded(listed: Sequence[Listed], request: Request) -> Decoded:
+    """The pictures, from the cache if they were decoded before and none has changed.
+
+    They lie there in order of name, whatever the splits, so that runs with other seeds find them too.
+    """
+    shape = {"size": request.size, "channels": CHANNELS}
+    key = decoded_cache.key_of([(each.name, each.path) for each in listed], **shape)
+    kept = decoded_cache.recall(request.root, key, **shape)
+    if kept is not None and (request.skip_unreadable or None not in kept.digests):
+        return kept
+    decoded = _decode_all(listed, request)
+    decoded_cache.keep(request.root, key, decoded)
+    return decoded
+
+
+def _decode_all(listed: Sequence[Listed], request: Request) -> Decoded:
+    """All pictures in order. Several at a time: decoding runs outside Python's lock.
+
+    Threads, since processes were measured to be slower: they start slowly and must send all pixels back.
+    """
+    # By numpy: torch would start all its threads for each copy, and wait for whatever else keeps the processor busy.
+    pixels = np.empty((len(listed), CHANNELS, request.size, request.size), dtype=np.uint8)
+    digests: list[str | None] = []
+    read = 0
     with quiet_pillow(), ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        results = pool.map(lambda job: _read_one(job[1], request.size), jobs)
+        results = pool.map(lambda each: _read_one(each, request.size), listed)
         try:
-            for done, ((split, listed), result) in enumerate(zip(jobs, results, strict=True), 1):
-                if isinstance(result, _Picture):
-                    pictures[split].append(result)
-                elif request.skip_unreadable:
-                    skipped.append(listed.name)
+            for done, result in enumerate(results, 1):
+                if isinstance(result, UserError):
+                    if not request.skip_unreadable:
+                        raise result
+                    digests.append(None)
                 else:
-                    raise result
+                    pixels[read] = result[0].numpy()
+                    digests.append(result[1])
+                    read += 1
                 if request.progress is not None:
-                    request.progress("pictures", done, len(jobs))
+                    request.progress("pictures", done, len(listed))
         except BaseException:
             # Otherwise leaving the pool would first read all the others.
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    return pictures, skipped
+    return Decoded(torch.from_numpy(pixels[:read]), tuple(digests))
 
 
-def _read_one(listed: Listed, size: int) -> "_Picture | UserError":
+def _read_one(listed: Listed, size: int) -> "tuple[Tensor, str] | UserError":
+    """The pixels (C, size, size) and what the file's bytes hash to."""
     try:
         content = file_content(listed.path)
         pixels = decode_picture(content, size=size, channels=CHANNELS, where=printable(listed.path))
     except UserError as error:
         return error
-    return _Picture(listed, pixels, hashlib.blake2b(content, digest_size=16).hexdigest())
+    return pixels, hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
-def _image_set(pictures: Sequence[_Picture], size: int) -> ImageSet:
-    if not pictures:
-        return ImageSet(torch.empty((0, CHANNELS, size, size), dtype=torch.uint8), torch.empty(0, dtype=torch.int64))
-    return ImageSet(torch.stack([each.pixels for each in pictures]), torch.tensor([each.listed.label for each in pictures]))
+def _parted_again(
+    arranged: Mapping[str, Sequence[Listed]], everything: Sequence[Listed], decoded: Decoded
+) -> tuple[dict[str, list[_Picture]], list[str]]:
+    """The pictures of each split, and the names of those left out."""
+    readable = ((each, digest) for each, digest in zip(everything, decoded.digests, strict=True) if digest is not None)
+    found = {each: _Picture(each, row, digest) for row, (each, digest) in enumerate(readable)}
+    pictures = {split: [found[each] for each in members if each in found] for split, members in arranged.items()}
+    return pictures, [each.name for members in arranged.values() for each in members if each not in found]
+
+
+def _image_set(pictures: Sequence[_Picture], pixels: Tensor) -> ImageSet:
+    """The pictures with their labels; no copy of those that lie together."""
+    rows = np.array([each.row for each in pictures], dtype=np.int64)
+    together = len(rows) > 0 and bool((np.diff(rows) == 1).all())
+    images = pixels[rows[0] : rows[-1] + 1] if together else torch.from_numpy(pixels.numpy().take(rows, axis=0))
+    return ImageSet(images, torch.tensor([each.listed.label for each in pictures], dtype=torch.int64))
 
 
 def _check_classes_left(train: Sequence[_Picture], classes: tuple[str, ...]) -> None:

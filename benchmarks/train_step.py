@@ -1,0 +1,242 @@
+"""How fast ConvAtlas trains a network, beside the loops that people write: images a second, and ratios with their intervals.
+
+    python benchmarks/train_step.py [MODEL ...] [--batch-size 128] [--threads N] [--rounds 9] [--data]
+
+Each loop runs in a process of its own, since allocator settings hold for a whole process; the processes take turns, so that what
+the machine does besides falls on all alike. All train the same network on 32x32 images:
+
+    teaching     fp32, NCHW, eager, Adam, the loss read at every step: what courses teach
+    expert       bf16 autocast where the processor has it, channels_last, fused AdamW: what somebody writes who knows PyTorch
+    torchvision  as its reference script goes: fp32, SGD, accuracy and loss read at every step
+    timm         as its script goes with --amp --channels-last: bf16 autocast, SGD, loss read now and then
+    convatlas    `convatlas train` itself, augmentation included
+
+The others are given batches that are ready; with --data the teaching loop prepares its own by Pillow, image by image.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+DEFAULT = ("lenet5", "vgg11", "resnet18")
+LOOPS = ("teaching", "expert", "torchvision", "timm", "convatlas")
+CLASSES = 10
+
+
+def _bf16() -> bool:
+    from convatlas.training.precision import cpu_computes_bf16
+
+    return cpu_computes_bf16()
+
+
+def random_images(batches: int, batch_size: int, channels: int) -> Any:
+    """So many batches of uint8 images (N, channels, 32, 32)."""
+    import torch
+
+    shape = (batches * batch_size, channels, 32, 32)
+    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+def hand_written(loop: str, name: str, batch_size: int, *, data: bool) -> Callable[[int], None]:
+    """A function that takes so many steps of one of the loops that people write."""
+    import torch
+    import torch.nn.functional as F
+
+    from convatlas.models.registry import create_model, find_variant
+
+    channels = find_variant(name).in_chans
+    fast = loop in ("expert", "timm")
+    model = create_model(name, num_classes=CLASSES, in_chans=channels, image_size=32).train()
+    images = random_images(8, batch_size, channels)
+    labels = torch.arange(len(images)) % CLASSES
+    x = images.float() / 255 - 0.5
+    if fast:
+        model, x = model.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)
+    optimizer: torch.optim.Optimizer = {
+        "teaching": lambda: torch.optim.Adam(model.parameters(), lr=1e-4),
+        "expert": lambda: torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True),
+        "torchvision": lambda: torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4),
+        "timm": lambda: torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=2e-5, nesterov=True),
+    }[loop]()
+    prepare = _by_pillow(images) if data and loop == "teaching" else None
+
+    def steps(count: int) -> None:
+        for i in range(count):
+            at = i % 8 * batch_size
+            batch, y = x[at : at + batch_size], labels[at : at + batch_size]
+            if prepare is not None:
+                batch = torch.stack([prepare(j) for j in range(at, at + batch_size)])
+            optimizer.zero_grad()
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=fast and _bf16()):
+                answers = model.training_logits(batch)
+                loss = torch.stack([weight * F.cross_entropy(logits, y) for weight, logits in answers]).sum()
+            loss.backward()
+            optimizer.step()
+            if loop == "teaching" or (loop == "timm" and i % 50 == 0):
+                loss.item()
+            if loop == "torchvision":
+                five = answers[0][1].topk(5, 1)[1].eq(y[:, None])
+                float(loss.item() + five[:, 0].float().mean().item() + five.float().mean().item())
+
+    return steps
+
+
+def _by_pillow(images: Any) -> Callable[[int], Any]:
+    """One image at a time as courses do it: cropped at random from a padded picture, mirrored at random, to a tensor."""
+    import random
+
+    import numpy as np
+    import torch
+    from PIL import Image, ImageOps
+
+    pictures = [Image.fromarray(image.permute(1, 2, 0).squeeze(2).numpy()) for image in images]
+
+    def prepared(i: int) -> Any:
+        padded = ImageOps.expand(pictures[i], 4)
+        left, top = random.randint(0, 8), random.randint(0, 8)
+        picture = padded.crop((left, top, left + 32, top + 32))
+        picture = ImageOps.mirror(picture) if random.random() < 0.5 else picture
+        pixels = np.asarray(picture, dtype=np.uint8)
+        tensor = torch.from_numpy(pixels.copy()).view(32, 32, -1).permute(2, 0, 1).contiguous().float().div(255)
+        return tensor.sub(0.5)
+
+    return prepared
+
+
+class TurnTaking:
+    """A watcher of a real run that stops the clock after so many steps, and waits for its next turn."""
+
+    def __init__(self, steps: int) -> None:
+        self.per_turn, self.left, self.begun = steps, 0, 0.0
+
+    def stopping(self) -> bool:
+        """Called by the loop after each step."""
+        self.left -= 1
+        if self.left <= 0:
+            if self.begun:
+                print(json.dumps(time.perf_counter() - self.begun), flush=True)
+            if not sys.stdin.readline():
+                raise SystemExit
+            self.left, self.begun = self.per_turn, time.perf_counter()
+        return False
+
+    def step(self, *_: object) -> None:
+        """Nothing."""
+
+    epoch = note = trying = chosen = step
+
+
+def ours(name: str, batch_size: int, steps: int) -> None:
+    """`convatlas train` on random images, turn by turn."""
+    import torch
+
+    from convatlas.data.dataset import DataSet, ImageSet
+    from convatlas.models.registry import find_variant
+    from convatlas.records.run import Recipe
+    from convatlas.training.loop import train
+
+    images = random_images(64, batch_size, find_variant(name).in_chans)
+    some = ImageSet(images, torch.arange(len(images)) % CLASSES)
+    channels = images.shape[1]
+    classes = tuple(str(i) for i in range(CLASSES))
+    none = some.subset([])
+    data = DataSet("shapes", "random", classes, some, none, none, (0.5,) * channels, (0.25,) * channels, "0" * 32)
+    recipe = Recipe(
+        model=name, data="shapes", data_fingerprint="0" * 32, epochs=100_000, batch_size=batch_size, clip_grad=0.0, lr=1e-4
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        train(recipe, Path(folder) / "run", data=data, watch=TurnTaking(steps))
+
+
+def work(loop: str, name: str, options: argparse.Namespace) -> None:
+    """One contestant: for every line on standard input it takes its steps, and prints how many seconds they took."""
+    if loop == "convatlas":
+        from convatlas.training.allocator import keep_memory
+
+        keep_memory()
+    import torch
+
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    if loop == "convatlas":
+        ours(name, options.batch_size, options.steps)
+        return
+    steps = hand_written(loop, name, options.batch_size, data=options.data)
+    steps(1)
+    for _ in sys.stdin:
+        begun = time.perf_counter()
+        steps(options.steps)
+        print(json.dumps(time.perf_counter() - begun), flush=True)
+
+
+def turns(name: str, options: argparse.Namespace) -> dict[str, list[float]]:
+    """Seconds of each round of each loop; every second round in the opposite order. The first two do not count."""
+    command = [sys.executable, options.script, name, "--batch-size", str(options.batch_size), "--threads", str(options.threads)]
+    command += ["--steps", str(options.steps), *(["--data"] if options.data else [])]
+    workers = {
+        loop: subprocess.Popen([*command, "--work", loop], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for loop in options.loops
+    }
+    seconds: dict[str, list[float]] = {loop: [] for loop in workers}
+    for i in range(options.rounds + 2):
+        for loop in list(workers)[:: 1 if i % 2 == 0 else -1]:
+            worker = workers[loop]
+            assert worker.stdin is not None and worker.stdout is not None
+            worker.stdin.write("go\n")
+            worker.stdin.flush()
+            seconds[loop].append(float(worker.stdout.readline()))
+    for worker in workers.values():
+        worker.kill()
+        worker.wait()
+    return {loop: values[2:] for loop, values in seconds.items()}
+
+
+def rows(names: list[str], options: argparse.Namespace) -> list[tuple[str, ...]]:
+    """A row for each network: images a second of each loop, then ours against each other one with a 95 % interval."""
+    from convatlas.arith.order import median_interval
+
+    found = []
+    for name in names:
+        seconds = turns(name, options)
+        images = options.batch_size * options.steps
+        speeds = [f"{images / sorted(values)[len(values) // 2]:,.0f}" for values in seconds.values()]
+        ratios = []
+        for loop, values in seconds.items():
+            if loop != "convatlas":
+                low, middle, high = median_interval([a / b for a, b in zip(values, seconds["convatlas"], strict=True)])
+                ratios.append(f"{middle:.2f} ({low:.2f} to {high:.2f})")
+        found.append((name, *speeds, *ratios))
+        print("| " + " | ".join(found[-1]) + " |", flush=True)
+    return found
+
+
+def main() -> None:
+    """Parse, measure, print a Markdown table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", nargs="*", default=list(DEFAULT))
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--loops", nargs="*", default=list(LOOPS), choices=LOOPS)
+    parser.add_argument("--data", action="store_true")
+    parser.add_argument("--work", choices=LOOPS, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    options.script = __file__
+    if options.work:
+        work(options.work, options.models[0], options)
+        return
+    others = [loop for loop in options.loops if loop != "convatlas"]
+    print("| network | " + " | ".join([*options.loops, *(f"against {loop}" for loop in others)]) + " |")
+    print("|---" * (1 + len(options.loops) + len(others)) + "|")
+    rows(options.models, options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,187 @@
+"""What this machine trains a network fastest with: by rule where a rule holds, by trial where only a trial tells.
+
+Choices are applied from outside and undone afterwards; the network stays as it is. Whether something is tried depends on the
+recipe and the network alone, never on a clock: the same command gives the same run. What a trial found is kept in the run's
+record, so that a resumed run goes on with it.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import replace
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from convatlas.arith.order import FEWEST
+from convatlas.inspection.timing import compare_times
+from convatlas.layers.network import Network
+from convatlas.records.engine import ConvChoice, Reason
+from convatlas.records.run import Choices, Recipe
+from convatlas.training import precision
+from convatlas.training.allocator import allocator
+from convatlas.training.conv_trial import try_convolutions
+from convatlas.training.watch import Watch
+from convatlas.training.wide import widened
+
+Answer = Callable[[Tensor], tuple[tuple[float, Tensor], ...]]
+"""Makes of a batch the pairs (weight in the loss, logits), as `Network.training_logits` does."""
+Batch = tuple[Tensor, Tensor]
+"""Images (N, C, H, W) and labels (N,)."""
+ASSUMED_SPEED = {"cpu": 2e11, "cuda": 2e13}
+"""Floating-point operations a second, roughly, by which the length of a run is guessed; a guess decides only what is tried."""
+WORTH_TRYING_CONVOLUTIONS = 300.0
+WORTH_TRYING_COMPILE = 1800.0
+"""Seconds that a run must be expected to last: a trial costs some, and compiling 10 to 100 of them."""
+PASSES = 3
+"""A training step costs three forward passes: one forward, and two backward (to the data and to the weights)."""
+
+
+def expected_seconds(recipe: Recipe, *, macs: int, images: int, device: str) -> float:
+    """How long the run will take, at a guess: `macs` of one image forward, `images` an epoch."""
+    if recipe.minutes is not None:
+        return 60 * recipe.minutes
+    assert recipe.epochs is not None
+    return 2 * PASSES * macs * images * recipe.epochs / ASSUMED_SPEED[device]
+
+
+def choose(recipe: Recipe, model: Network) -> Choices:
+    """What the recipe's `auto` settings come to by rule. Raises UserError for what this machine does not have."""
+    choices = precision.choose(recipe, model)
+    fast = choices.precision == "bf16" and choices.memory_format != "channels_last" and choices.device == "cpu"
+    reasons = (
+        Reason("device", choices.device, "as the recipe says" if recipe.device != "auto" else _device_reason(choices.device)),
+        Reason("precision", choices.precision, choices.reason),
+        Reason("memory format", choices.memory_format, "slow in bf16 on CPUs" if fast else _layout_reason(recipe)),
+        Reason("threads", str(choices.threads), "one for each core, unless --threads says otherwise"),
+        Reason("optimizer", recipe.optimizer, "fused, one kernel for all parameters" if _fused(recipe) else "step by step"),
+        allocator(),
+    )
+    return replace(choices, reasons=reasons)
+
+
+def _device_reason(device: str) -> str:
+    return "there is one" if device == "cuda" else "there is no GPU that PyTorch can use"
+
+
+def _layout_reason(recipe: Recipe) -> str:
+    if recipe.memory_format != "auto":
+        return "as the recipe says"
+    return "convolutions are computed so without copies; bf16 on CPUs is 1.2 to 6 times slower otherwise"
+
+
+def _fused(recipe: Recipe) -> bool:
+    return recipe.optimizer in ("adamw", "sgd")
+
+
+def settle(
+    choices: Choices, recipe: Recipe, model: Network, *, batches: Sequence[Batch], expected: float, watch: Watch
+) -> Choices:
+    """The choices completed by trials on copies of `model`.
+
+    `batches` holds one of each image size that training will meet, the last one of full size; `expected` seconds lie ahead.
+    """
+    choices = _settle_convolutions(choices, recipe, model, batches=batches, expected=expected, watch=watch)
+    choices = _settle_compile(choices, recipe, model, batch=batches[-1], expected=expected, watch=watch)
+    return replace(choices, settled=True)
+
+
+def _settle_convolutions(
+    choices: Choices, recipe: Recipe, model: Network, *, batches: Sequence[Batch], expected: float, watch: Watch
+) -> Choices:
+    why = _no_convolution_trial(choices, recipe, expected)
+    if why is not None:
+        return _with(choices, Reason("convolutions", "torch's own", why))
+    dtype = torch.bfloat16 if choices.precision == "bf16" else torch.float32
+    found: dict[str, ConvChoice] = {}
+    for x, _ in batches:
+        told = partial(_tell, watch, x.shape[-1])
+        tried = try_convolutions(model, x.to(next(model.parameters()).dtype), dtype=dtype, seconds_each=0.0, progress=told)
+        found |= {choice.shape: choice for choice in tried}
+    other = [c for c in found.values() if (c.forward, c.to_data, c.to_weights) != (1, 1, 1)]
+    why = "the fastest in each pass, by trial on this machine"
+    chosen = f"side by side for {len(other)} of {len(found)} shapes" if other else "torch's own"
+    return _with(replace(choices, convolutions=tuple(found.values())), Reason("convolutions", chosen, why))
+
+
+def _tell(watch: Watch, size: int, done: int, total: int, shape: str) -> None:
+    watch.trying(f"convolutions at {size} pixels, once for this machine", done, total)
+
+
+def _no_convolution_trial(choices: Choices, recipe: Recipe, expected: float) -> str | None:
+    """Why no convolutions are tried; None if they are."""
+    if choices.device != "cpu":
+        return "cuDNN tries its own (benchmark mode)"
+    if recipe.convolutions == "stock":
+        return "as the recipe says"
+    if choices.memory_format != "channels_last":
+        return "others need channels_last"
+    if recipe.convolutions == "auto" and not precision.cpu_multiplies_tiles():
+        return "without AMX others gain nothing (--convolutions trial tries them)"
+    if recipe.convolutions == "auto" and expected < WORTH_TRYING_CONVOLUTIONS:
+        return "the run is too short for trials to pay"
+    return None
+
+
+def _settle_compile(choices: Choices, recipe: Recipe, model: Network, *, batch: Batch, expected: float, watch: Watch) -> Choices:
+    if recipe.compile != "auto":
+        return _with(replace(choices, compiled=recipe.compile == "on"), Reason("compile", recipe.compile, "as the recipe says"))
+    if expected < WORTH_TRYING_COMPILE or recipe.sizes:
+        why = (
+            "the run is too short for compiling to pay"
+            if not recipe.sizes
+            else "images change their size, and each is compiled anew"
+        )
+        return _with(choices, Reason("compile", "off", why))
+    watch.trying("torch.compile", 0, 1)
+    gain, built = _compile_gain(choices, model, batch)
+    watch.trying("torch.compile", 1, 1)
+    on = gain > 1.03 and expected * (1 - 1 / gain) > built
+    why = f"{gain:.2f} times as fast by trial, after {built:.0f} s of building"
+    return _with(replace(choices, compiled=on), Reason("compile", "on" if on else "off", why))
+
+
+def _compile_gain(choices: Choices, model: Network, batch: Batch) -> tuple[float, float]:
+    """How many times as fast a compiled training pass is, and seconds of building it."""
+    eager, compiled = (_pass(replace(choices, compiled=on), model, batch) for on in (False, True))
+    begun = time.monotonic()
+    compiled()
+    built = time.monotonic() - begun
+    record = compare_times({"eager": eager, "compiled": compiled}, seconds=0.0, least=FEWEST, warmup=2)
+    return 1 / record.ratios[0].median, built
+
+
+def _pass(choices: Choices, model: Network, batch: Batch) -> Callable[[], None]:
+    """A forward and a backward pass of a copy of `model`, as chosen."""
+    copy, (x, y) = deepcopy(model).train(), batch
+
+    def call() -> None:
+        with applied(choices, copy) as answer, torch.random.fork_rng(devices=[]):
+            with precision.autocast(choices):
+                answers = answer(x)
+            torch.stack([w * F.cross_entropy(logits.float(), y) for w, logits in answers]).sum().backward()  # type: ignore[no-untyped-call]
+
+    return call
+
+
+@contextmanager
+def applied(choices: Choices, model: Network) -> Iterator[Answer]:
+    """The network's training answers, computed as chosen; everything is as it was afterwards.
+
+    Compiled, convolutions are torch's own: others would break the graph at each of them.
+    """
+    tuned = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = tuned or choices.device == "cuda"
+    try:
+        with widened(model, () if choices.compiled else choices.convolutions):
+            answer: Answer = model.training_logits
+            yield torch.compile(answer, dynamic=False) if choices.compiled else answer
+    finally:
+        torch.backends.cudnn.benchmark = tuned
+
+
+def _with(choices: Choices, reason: Reason) -> Choices:
+    return replace(choices, reasons=(*choices.reasons, reason))

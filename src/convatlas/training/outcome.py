@@ -1,0 +1,64 @@
+"""How a run ended, kept in its folder whatever the end is."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from convatlas.errors import StorageError, UserError
+from convatlas.records import codec, storage
+from convatlas.records.run import Recipe, RunSummary
+from convatlas.training.distributed import World
+
+
+class Stopped(Exception):
+    """The watcher asked the run to stop; its state is saved."""
+
+
+class Kept(Protocol):
+    """A run under way, as far as its outcome goes."""
+
+    recipe: Recipe
+    folder: Path
+    summary: RunSummary
+    world: World
+
+
+@contextmanager
+def outcome_kept(run: Kept) -> Iterator[None]:
+    """Write `summary.json` at the beginning and at the end, whatever the end is. The process that leads does so."""
+    _write(run)
+    try:
+        yield
+    except (Stopped, KeyboardInterrupt, StorageError):
+        run.summary = replace(run.summary, status="interrupted")
+        raise
+    except UserError as error:
+        run.summary = replace(run.summary, status="failed", cause=str(error))
+        raise
+    except RuntimeError as error:
+        failure = _out_of_memory(run, error)
+        if failure is None:
+            raise
+        run.summary = replace(run.summary, status="failed", cause=str(failure))
+        raise failure from error
+    finally:
+        _write(run)
+
+
+def _write(run: Kept) -> None:
+    if run.world.leads:
+        storage.write_text(run.folder / "summary.json", codec.to_text(run.summary))
+
+
+def _out_of_memory(run: Kept, error: RuntimeError) -> UserError | None:
+    """The error for a batch that memory could not hold. On CPUs torch raises a plain RuntimeError for it."""
+    if not isinstance(error, torch.OutOfMemoryError) and "DefaultCPUAllocator" not in str(error):
+        return None
+    size = run.recipe.batch_size
+    return UserError(
+        f"out of memory: {run.recipe.model} with batches of {size} images", fix=f"Try --batch-size {max(size // 2, 2)}."
+    )

@@ -1,0 +1,133 @@
+"""Named recipes: whole settings of a run, each with where it comes from and what it reached. No torch here.
+
+`convatlas train --recipe NAME` begins with one; any option beside it replaces its setting.
+"""
+
+from dataclasses import dataclass, replace
+
+from convatlas.errors import unknown_name
+from convatlas.records.run import Recipe
+
+
+@dataclass(frozen=True)
+class Reached:
+    """What a recipe reached: `accuracies` in [0, 1] on the test split, one a seed; `seconds` of training, their mean; `where`."""
+
+    data: str
+    accuracies: tuple[float, ...]
+    seconds: float
+    where: str
+    date: str
+
+
+@dataclass(frozen=True)
+class NamedRecipe:
+    """A recipe, what it is for, where it comes from, and what it reached (None: not yet measured)."""
+
+    purpose: str
+    provenance: str
+    recipe: Recipe
+    reached: tuple[Reached, ...] = ()
+
+
+AIRBENCH = (
+    "Jordan 2024, arXiv:2404.00498 (whitened patches, identity filters, alternating flip, strong label smoothing, averaged "
+    "test views) and Jordan et al. 2024 (Muon)"
+)
+
+
+def _fast(model: str, *, epochs: int, cutout: int, crop: int, lr: float) -> Recipe:
+    """What the fast recipes share. Rates of biases and classifier are the same for every `lr`, which is that of the filters."""
+    return Recipe(
+        model=model,
+        data="cifar10",
+        data_fingerprint="",
+        epochs=epochs,
+        batch_size=1000,
+        optimizer="muon",
+        lr=lr,
+        momentum=0.6,
+        bias_lr=53.0 / lr,
+        classifier_lr=670.0 / lr,
+        weight_decay=0.0,
+        warmup=0.0,
+        label_smoothing=0.2,
+        clip_grad=0.0,
+        flip_rule="alternating",
+        crop=crop,
+        crop_fill="reflect",
+        cutout=cutout,
+        sizes=((0.45, 24),),
+        test_average="mirror+shift",
+        validation=0.0,
+    )
+
+
+RECIPES: dict[str, NamedRecipe] = {
+    "teaching": NamedRecipe(
+        "the yardstick: the loop that courses teach, kept as slow as it is",
+        "PyTorch's tutorial loop with Adam (Kingma & Ba 2015): fp32, NCHW, eager, constant rate",
+        Recipe(
+            model="resnet.pocket",
+            data="cifar10",
+            data_fingerprint="",
+            epochs=10,
+            optimizer="adam",
+            lr=0.001,
+            weight_decay=0.0,
+            schedule="constant",
+            warmup=0.0,
+            label_smoothing=0.0,
+            clip_grad=0.0,
+            precision="fp32",
+            memory_format="contiguous",
+            compile="off",
+            convolutions="stock",
+        ),
+    ),
+    "standard": NamedRecipe(
+        "what papers train CIFAR-10 with, in fewer epochs",
+        "He et al. 2015, section 4.2 (momentum, batches of 128, shift and mirror), with a cosine (Loshchilov & Hutter 2017)",
+        Recipe(
+            model="resnet.pocket",
+            data="cifar10",
+            data_fingerprint="",
+            epochs=30,
+            optimizer="sgd",
+            lr=0.1,
+            weight_decay=5e-4,
+            schedule="cosine",
+            warmup=0.05,
+            label_smoothing=0.0,
+            clip_grad=0.0,
+        ),
+    ),
+    "fast94": NamedRecipe(
+        "94 % on CIFAR-10 in as little time as we know how",
+        f"ours, after {AIRBENCH}, with images of 24 pixels in the first epochs",
+        _fast("compact94", epochs=8, cutout=0, crop=2, lr=0.2),
+    ),
+    "fast96": NamedRecipe(
+        "96 % on CIFAR-10 in as little time as we know how",
+        f"ours, after {AIRBENCH}, with cutout (DeVries & Taylor 2017) and images of 24 pixels in the first epochs",
+        _fast("compact96", epochs=24, cutout=12, crop=4, lr=0.16),
+    ),
+    "compact1m": NamedRecipe(
+        "the most from fewer than a million parameters",
+        f"ours, after {AIRBENCH}, with cutout (DeVries & Taylor 2017) and images of 24 pixels in the first epochs",
+        _fast("compact1m", epochs=60, cutout=8, crop=4, lr=0.16),
+    ),
+    "compact300k": NamedRecipe(
+        "the most from fewer than 300,000 parameters",
+        f"ours, after {AIRBENCH}, with images of 24 pixels in the first epochs",
+        _fast("compact300k", epochs=60, cutout=0, crop=4, lr=0.16),
+    ),
+}
+"""By name."""
+
+
+def find_recipe(name: str) -> Recipe:
+    """The recipe called `name`, which it keeps as its name. An unknown one is a UserError with the nearest names."""
+    if name not in RECIPES:
+        raise unknown_name("recipe", name, RECIPES, where="`convatlas recipes` lists them.")
+    return replace(RECIPES[name].recipe, name=name)

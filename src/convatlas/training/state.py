@@ -1,0 +1,182 @@
+"""A run under way: what it consists of, how far it has come, and how that is kept in its folder."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from convatlas.data.dataset import DataSet
+from convatlas.data.loading import batches_in_epoch, training_batches
+from convatlas.layers.network import Network
+from convatlas.records import codec, storage
+from convatlas.records.run import Choices, Recipe, RunSummary, read_metrics
+from convatlas.training import checkpoint
+from convatlas.training.distributed import World
+from convatlas.training.gradients import forget_flows
+from convatlas.training.optim import MovingAverage
+from convatlas.training.precision import memory_format
+from convatlas.training.watch import Watch
+
+CROP_SHARE = 8
+"""The shifted crop moves images by up to an eighth of their side: the 4 of 32 pixels that CIFAR-10 recipes use."""
+
+
+@dataclass
+class Position:
+    """How far a run has come. `batch`, `loss_sum` and `correct` are of the epoch under way; `seconds` of training in all.
+
+    `loss_sum` and `correct` are of this process's images, and the numbers of images of all processes'.
+    """
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    images: int = 0
+    seconds: float = 0.0
+    loss_sum: float = 0.0
+    correct: int = 0
+    epoch_images: int = 0
+    epoch_seconds: float = 0.0
+
+
+@dataclass
+class Run:
+    """A run under way."""
+
+    recipe: Recipe
+    folder: Path
+    data: DataSet
+    model: Network
+    optimizer: Optimizer
+    average: MovingAverage | None
+    choices: Choices
+    watch: Watch
+    position: Position
+    summary: RunSummary
+    world: World
+    state_saved: float = 0.0
+    step_told: float = 0.0
+
+    @property
+    def progress(self) -> float:
+        """The share of the budget that is spent, in steps or in seconds."""
+        if self.recipe.minutes is not None:
+            return min(self.position.seconds / (60 * self.recipe.minutes), 1.0)
+        assert self.recipe.epochs is not None
+        steps = self.recipe.epochs * batches_in_epoch(len(self.data.train), self.recipe.batch_size)
+        return self.position.step / steps
+
+    @property
+    def judged(self) -> nn.Module:
+        """The network whose accuracy counts: the averaged one where the recipe asks for it."""
+        return self.average.model if self.average else self.model
+
+    @property
+    def networks(self) -> list[nn.Module]:
+        """The network, and its average if there is one."""
+        return [self.model, self.average.model] if self.average else [self.model]
+
+    def batches(self, *, size: int | None) -> Iterator[tuple[Tensor, Tensor]]:
+        """This process's share of the batches that are left of the epoch, scaled to `size` pixels if that is given."""
+        recipe, data = self.recipe, self.data
+        return training_batches(
+            data.train,
+            batch_size=recipe.batch_size,
+            seed=recipe.seed,
+            epoch=self.position.epoch,
+            flip=recipe.flip,
+            crop=data.image_size // CROP_SHARE if recipe.crop is None else recipe.crop,
+            cutout=recipe.cutout,
+            mean=data.mean,
+            std=data.std,
+            dtype=torch.bfloat16 if self.choices.precision == "bf16" else torch.float32,
+            memory_format=memory_format(self.choices),
+            device=torch.device(self.choices.device),
+            start=self.position.batch,
+            flip_rule=recipe.flip_rule,
+            crop_fill=recipe.crop_fill,
+            size=size,
+            rank=self.world.rank,
+            ranks=self.world.ranks,
+        )
+
+
+def save(run: Run) -> None:
+    """Write the whole state, so that the run goes on from here to the same result. All processes take part, and wait."""
+    first, *others = run.world.gathered(_own(run))
+    state: dict[str, Any] = {
+        "model": run.model.state_dict(),
+        "optimizer": run.optimizer.state_dict(),
+        "average": run.average.model.state_dict() if run.average else None,
+        "position": asdict(run.position),
+        "random": first["random"],
+        "random_cuda": first["random_cuda"],
+        "others": others,
+    }
+    run.world.agreed(lambda: checkpoint.save_state(run.folder, state))
+    run.state_saved = time.monotonic()
+
+
+def _own(run: Run) -> dict[str, Any]:
+    """What is each process's own: its random numbers, its sums, and the statistics that its BatchNorms have gathered."""
+    own: dict[str, Any] = {
+        "random": torch.get_rng_state(),
+        "random_cuda": torch.cuda.get_rng_state() if run.choices.device == "cuda" else None,
+    }
+    if run.world.leads:
+        return own
+    buffers = [{name: buffer.cpu() for name, buffer in network.named_buffers()} for network in run.networks]
+    return {**own, "loss_sum": run.position.loss_sum, "correct": run.position.correct, "buffers": buffers}
+
+
+def restore(run: Run, state: dict[str, Any]) -> None:
+    """Put the run where `state` says. With as many processes as it had then, each goes on from where it was itself."""
+    run.model.load_state_dict(state["model"])
+    run.optimizer.load_state_dict(state["optimizer"])
+    if run.average is not None:
+        run.average.model.load_state_dict(state["average"])
+    run.position = Position(**state["position"])
+    shares = [state, *state.get("others", [])]  # once, the states of one process had no others
+    as_many = len(shares) == run.world.ranks
+    if not as_many:
+        _share_anew(run, shares[1:])
+    elif not run.world.leads:
+        _restore_own(run, shares[run.world.rank])
+    if as_many or run.world.leads:
+        own = shares[run.world.rank]
+        torch.set_rng_state(own["random"])
+        if own["random_cuda"] is not None and run.choices.device == "cuda":
+            torch.cuda.set_rng_state(own["random_cuda"])
+
+
+def _restore_own(run: Run, own: dict[str, Any]) -> None:
+    run.position.loss_sum, run.position.correct = own["loss_sum"], own["correct"]
+    for network, buffers in zip(run.networks, own["buffers"], strict=True):
+        for name, buffer in network.named_buffers():
+            buffer.copy_(buffers[name])
+
+
+def _share_anew(run: Run, others: list[dict[str, Any]]) -> None:
+    """With another number of processes, the first one takes over the sums of all that there were."""
+    here = run.position
+    if run.world.leads:
+        here.loss_sum += sum(other["loss_sum"] for other in others)
+        here.correct += sum(other["correct"] for other in others)
+    else:
+        here.loss_sum, here.correct = 0.0, 0
+
+
+def forget_unsaved_epochs(run: Run) -> None:
+    """Drop metrics of epochs after the saved state: they will be trained, and written, again."""
+    path = run.folder / "metrics.jsonl"
+    kept = [m for m in read_metrics(path) if m.epoch <= run.position.epoch]
+    storage.write_text(path, "".join(codec.to_line(m) for m in kept))
+    forget_flows(run.folder, after=run.position.epoch if run.position.step else -1)
+    if kept:
+        last = kept[-1]
+        run.summary = replace(run.summary, epochs_done=last.epoch, images_seen=last.images_seen, val_accuracy=last.val_accuracy)

@@ -1,0 +1,86 @@
+"""What is special about our own family: a stem that is computed from the data, and budgets that are kept."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from convatlas.models.compact import VARIANTS
+from convatlas.models.papers import OURS, golden_rows, paper_of
+from convatlas.models.registry import MODELS, create_model, list_models
+
+PAGE = (Path(__file__).parents[2] / "docs/compact.md").read_text(encoding="utf-8")
+
+
+def photographs(n, channels=3, size=32):
+    """Smooth images: neighbouring pixels are alike, as in photographs."""
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.randn(n, channels, size // 4, size // 4, generator=generator)
+    return torch.nn.functional.interpolate(coarse, scale_factor=4, mode="bilinear") + 0.1 * torch.randn(
+        n, channels, size, size, generator=generator
+    )
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_stem_whitens_patches(channels):
+    model, images = create_model("compact300k", in_chans=channels).eval(), photographs(64, channels)
+    asked = []
+    model.learn_from(lambda n: asked.append(n) or images[:n])
+    assert asked == [5_000_000 // 32**2]
+    with torch.no_grad():
+        patches = model.stem.whitening(images).transpose(0, 1).flatten(1)
+    half = 4 * channels
+    assert torch.allclose(patches[:half], -patches[half:], atol=1e-5)
+    correlation = patches[:half] @ patches[:half].T / patches.shape[1]
+    # Directions whose variance is near the constant that is added to it come out smaller than 1.
+    assert torch.allclose(correlation, torch.diag(correlation.diag()), atol=1e-3)
+    assert 0.9 < correlation.diag()[:channels].min() <= correlation.diag().max() < 1.01
+
+
+def test_large_images_are_sampled_sparingly():
+    asked = []
+    create_model("compact300k", image_size=224).learn_from(lambda n: asked.append(n) or photographs(2, size=224))
+    assert asked == [5_000_000 // 224**2]
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_convolutions_begin_as_the_identity(name):
+    model, images = create_model(name), torch.randn(1, VARIANTS[name].widths[0], 6, 6)
+    conv = model.stages[1].conv1
+    with torch.no_grad():
+        assert torch.allclose(conv(images)[:, : images.shape[1]], images, atol=1e-6)
+
+
+def test_budgets_are_kept():
+    assert golden_rows()["compact1m"].params < 1_000_000
+    assert golden_rows()["compact300k"].params < 300_000
+
+
+def test_the_norm_has_no_scale_and_normalises():
+    norm, x = create_model("compact300k").stages[0].norm1, 5 * torch.randn(8, 40, 9, 9) + 3
+    norm.train()
+    with torch.no_grad():
+        y = norm(x)
+    assert [name for name, _ in norm.named_parameters()] == ["bias"]
+    torch.testing.assert_close(y.mean((0, 2, 3)), torch.zeros(40), atol=1e-4, rtol=0)
+    torch.testing.assert_close(y.var((0, 2, 3), correction=0), torch.ones(40), atol=1e-3, rtol=0)
+
+
+def test_the_page_has_the_members_numbers():
+    rows = re.findall(r"^\| `(\w+)` \| ([\d,]+) \| ([\d,]+) \|", PAGE, flags=re.M)
+    found = {name: (int(params.replace(",", "")), int(macs.replace(",", ""))) for name, params, macs in rows}
+    assert found == {name: (golden_rows()[name].params, golden_rows()[name].macs) for name in VARIANTS}
+
+
+def test_the_pages_code_runs():
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE, flags=re.S)
+    exec(compile(code, "compact.md", "exec"), {})
+
+
+def test_every_family_has_a_paper_or_is_ours():
+    assert {variant.family for variant in MODELS.values()} >= set(OURS)
+    for variant in MODELS.values():
+        assert paper_of(variant.family).family == variant.family
+    for paper in OURS.values():
+        assert {paper.landmark, paper.pocket} <= set(list_models("compact*"))
