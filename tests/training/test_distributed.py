@@ -199,8 +199,18 @@ def test_bad_input_is_said_once_and_nothing_is_written(tmp_path, words):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
+def test_an_exploding_loss_ends_all_with_its_step(tmp_path):
+    words = ["--optimizer", "sgd", "--lr", "1e6", "--clip-grad", "0", "--warmup", "0", "--out", tmp_path / "run"]
+    _, _, said = ended(torchrun("convatlas", "train", "vgg.pocket", *DIGITS[2:], "--batch-size", "16", *words))
+    (line,) = errors(said)
+    assert re.search(r"the loss became \w+ at step \d+ \(epoch 1\)", line), said
+    summary = codec.read(RunSummary, tmp_path / "run" / "summary.json")
+    assert (summary.status, f"error: {summary.cause}") == ("failed", line)
+
+
 def started(folder, process):
-    """Wait until the run is in its second epoch or later."""
+    """Wait until the run's first epoch is done."""
     deadline = time.monotonic() + 200
     while not (folder / "metrics.jsonl").exists() or not read_metrics(folder / "metrics.jsonl"):
         assert process.poll() is None, process.communicate()

@@ -217,6 +217,7 @@ def test_kept_memory_is_not_asked_for_again():
 
 
 def test_other_allocators_are_left_alone(monkeypatch):
+    monkeypatch.setattr(allocator, "_state", {"kept": False})  # another test in this process may have asked for it
     monkeypatch.setattr(allocator, "preloaded", lambda: "tcmalloc")
     assert not allocator.keep_memory()
     assert allocator.allocator().chosen == "tcmalloc"

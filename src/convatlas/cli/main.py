@@ -85,13 +85,18 @@ def main() -> None:
         say(f"error: {error.strerror or error}: {error.filename or 'standard output'}. Check that it can be read or written.")
         code = 2
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _leave(code or 0)
+
+
+def _leave(code: int) -> None:
+    """End this process with `code`."""
     if "LOCAL_RANK" in os.environ:
         # One of torchrun's processes has done all it had to; threads of gloo's that are still there sometimes abort at exit.
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:
                 stream.flush()
-        os._exit(code or 0)
-    sys.exit(code or 0)
+        os._exit(code)
+    sys.exit(code)
 
 
 def _let_the_first_speak() -> None:

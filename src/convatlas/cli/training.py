@@ -90,8 +90,7 @@ def _train(
 ) -> None:
     from convatlas.cli.working import in_turn, load, say_what_it_is, tied_to, together, use_threads, watching
     from convatlas.models.registry import find_variant
-    from convatlas.training.loop import prepared
-    from convatlas.training.loop import train as train_run
+    from convatlas.training import loop
     from convatlas.training.recipe import check_recipe
 
     with together() as world:
@@ -100,13 +99,12 @@ def _train(
         use_threads(threads, world)
         data = in_turn(world, lambda: load(chosen, quiet=not world.leads))
         recipe = tied_to(recipe, data, batch_given=batch_given)
-        prepared(recipe, data, world)
+        loop.prepared(recipe, data, world)
         folder = world.agreed(lambda: out)  # its name may come from the clock
         if world.leads:
             say_what_it_is(data)
-        again = f"convatlas train --resume {shlex.quote(str(folder))}"
-        with watching(1, folder, again, explain=explain, silent=not world.leads) as watch:
-            summary = train_run(recipe, folder, data=data, watch=watch, world=world)
+        with watching(1, folder, _again(folder), explain=explain, silent=not world.leads) as watch:
+            summary = loop.train(recipe, folder, data=data, watch=watch, world=world)
         if world.leads:
             _tell_run(summary, folder, as_json=as_json)
 
@@ -119,11 +117,15 @@ def _resume(folder: Path, root: Path | None, *, threads: int | None, explain: bo
         use_threads(threads, world)
         recipe = world.agreed(lambda: codec.read(Recipe, folder / "recipe.json"))
         data = in_turn(world, lambda: load_for(recipe, root, quiet=not world.leads))
-        again = f"convatlas train --resume {shlex.quote(str(folder))}"
-        with watching(1, folder, again, explain=explain, silent=not world.leads) as watch:
+        with watching(1, folder, _again(folder), explain=explain, silent=not world.leads) as watch:
             summary = resume(folder, data=data, watch=watch, world=world)
         if world.leads:
             _tell_run(summary, folder, as_json=as_json)
+
+
+def _again(folder: Path) -> str:
+    """The command that goes on with the run in `folder`."""
+    return f"convatlas train --resume {shlex.quote(str(folder))}"
 
 
 def _tell_run(summary: RunSummary, folder: Path, *, as_json: bool) -> None:
