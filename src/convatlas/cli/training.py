@@ -190,7 +190,8 @@ def _tell_choice(choice: InferenceChoice, *, explain: bool) -> None:
 
 def _tell_evaluation(outcome: Evaluation, model: str) -> None:
     five = "" if outcome.top5 is None else f", top-5 {outcome.top5:.2%}"
-    tell(f"{model} on {outcome.n:,} {outcome.split} images: top-1 {outcome.top1:.2%}{five}, loss {outcome.loss:.4f}")
+    views = "" if outcome.average == "none" else f" (answers averaged over views: {outcome.average})"
+    tell(f"{model} on {outcome.n:,} {outcome.split} images: top-1 {outcome.top1:.2%}{five}, loss {outcome.loss:.4f}{views}")
     if len(outcome.classes) > SHOWN_CLASSES:
         return
     for i, (name, row) in enumerate(zip(outcome.classes, outcome.confusion, strict=True)):

@@ -67,7 +67,7 @@ def say_what_it_is(data: DataSet) -> None:
     say(f"data: {data.description}; {sizes}")
     for split, images in (("training", data.train), ("validation", data.val), ("test", data.test)):
         lacking = [name for i, name in enumerate(data.classes) if not (images.labels == i).any()]
-        if lacking:
+        if lacking and len(images):
             more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
             say(f"note: no {split} image of {', '.join(lacking[:3])}{more}")
 

@@ -39,6 +39,7 @@ else:
 T = TypeVar("T")
 PATIENCE = timedelta(minutes=30)
 """How long a process waits for the others: the first may be trying what is fastest. One that dies is noticed at once."""
+ALL_STARTED_WITHIN = timedelta(minutes=5)
 LEADER_SPEAKS_WITHIN = timedelta(seconds=5)
 """A mistake that all processes find, the first one says; the others wait so long before they do."""
 REASON_WITHIN = timedelta(seconds=2)
@@ -191,7 +192,7 @@ def joined() -> Iterator[World]:
 def _join() -> World:
     cuda = torch.cuda.is_available() and int(os.environ["LOCAL_RANK"]) < torch.cuda.device_count()
     try:
-        store, rank, ranks = next(iter(rendezvous("env://", timeout=PATIENCE)))
+        store, rank, ranks = next(iter(rendezvous("env://", timeout=ALL_STARTED_WITHIN)))
         backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
         dist.init_process_group(backend, store=store, rank=rank, world_size=ranks, timeout=PATIENCE)
     except (RuntimeError, ValueError) as error:
@@ -218,7 +219,7 @@ def own_threads() -> int:
     """
     if os.environ.get("OMP_NUM_THREADS", "1") != "1":
         return torch.get_num_threads()
-    return max((os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), 1)
+    return max((os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", os.environ["WORLD_SIZE"])), 1)
 
 
 def check_shared(recipe: Recipe, choices: Choices, *, images: int, world: World) -> None:
