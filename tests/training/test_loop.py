@@ -82,6 +82,21 @@ def test_stopped_and_resumed_is_the_unbroken_run(tmp_path, changes, steps, monke
     assert outcome(tmp_path / "whole") == outcome(tmp_path / "cut")
 
 
+def test_a_state_of_an_earlier_version_goes_on(tmp_path):
+    """Its optimizer's groups do not say yet which multiple of the learning rate they take."""
+    data, recipe = small_data(), small_recipe()
+    train(recipe, tmp_path / "whole", data=data)
+    with pytest.raises(Stopped):
+        train(recipe, tmp_path / "cut", data=data, watch=StopAfter(7))
+    path = tmp_path / "cut" / "state.pt"
+    state = torch.load(path, weights_only=True)
+    for group in state["optimizer"]["param_groups"]:
+        del group["lr_factor"], group["filters"]
+    torch.save(state, path)
+    resume(tmp_path / "cut", data=data)
+    assert equal(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
+
+
 def test_a_crash_goes_back_to_the_last_state(tmp_path, monkeypatch):
     """Epochs whose state was not yet saved are dropped from the metrics, and made again."""
     data, recipe = small_data(), small_recipe()

@@ -44,19 +44,20 @@ def _precision(wanted: str, model: nn.Module, device: str) -> tuple[str, str]:
 
 def cpu_computes_bf16() -> bool:
     """Whether this processor multiplies bf16 matrices by instructions of its own (AMX or AVX-512 BF16)."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return False
-    return "amx_bf16" in flags or "avx512_bf16" in flags
+    return cpu_multiplies_tiles() or "avx512_bf16" in _cpu_flags()
 
 
 def cpu_multiplies_tiles() -> bool:
     """Whether this processor has AMX, which multiplies whole tiles of bf16 matrices at once."""
+    return "amx_bf16" in _cpu_flags()
+
+
+def _cpu_flags() -> str:
+    """What Linux says of the processor; nothing elsewhere."""
     try:
-        return "amx_bf16" in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return False
+        return ""
 
 
 def _has_strided_depthwise(model: nn.Module) -> bool:

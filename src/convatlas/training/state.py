@@ -137,7 +137,7 @@ def _own(run: Run) -> dict[str, Any]:
 def restore(run: Run, state: dict[str, Any]) -> None:
     """Put the run where `state` says. With as many processes as it had then, each goes on from where it was itself."""
     run.model.load_state_dict(state["model"])
-    run.optimizer.load_state_dict(state["optimizer"])
+    _restore_optimizer(run.optimizer, state["optimizer"])
     if run.average is not None:
         run.average.model.load_state_dict(state["average"])
     run.position = Position(**state["position"])
@@ -152,6 +152,15 @@ def restore(run: Run, state: dict[str, Any]) -> None:
         torch.set_rng_state(own["random"])
         if own["random_cuda"] is not None and run.choices.device == "cuda":
             torch.cuda.set_rng_state(own["random_cuda"])
+
+
+def _restore_optimizer(optimizer: Optimizer, state: dict[str, Any]) -> None:
+    """The optimizer's state; what its groups say that states of earlier versions do not have, they go on saying."""
+    own = [dict(group) for group in optimizer.param_groups]
+    optimizer.load_state_dict(state)
+    for group, before in zip(optimizer.param_groups, own, strict=True):
+        for setting, value in before.items():
+            group.setdefault(setting, value)
 
 
 def _restore_own(run: Run, own: dict[str, Any]) -> None:
