@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from convatlas.data import loading, places
+from convatlas.data.batches import batches_in_epoch, evaluation_batches, training_batches
 from convatlas.data.catalog import CATALOG
 from convatlas.data.dataset import ImageSet
-from convatlas.data.loading import _resized, batches_in_epoch, evaluation_batches, load_data, training_batches
+from convatlas.data.loading import _resized, load_data
 from convatlas.errors import UserError
 
 from .makers import cifar10_contents, write_classes, write_folder

@@ -1,10 +1,10 @@
-"""From a name to a data set in memory. (Its batches: `convatlas.data.batches`, whose names are given here too.)"""
+"""From a name to a data set in memory. Its batches: `convatlas.data.batches`."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 from convatlas.data import places
-from convatlas.data.batches import batches_in_epoch, evaluation_batches, scaled, training_batches
+from convatlas.data.batches import scaled
 from convatlas.data.catalog import CATALOG
 from convatlas.data.dataset import DataSet, ImageSet, Reading, channel_statistics
 from convatlas.data.download import download_entry
@@ -17,8 +17,6 @@ from convatlas.data.readers.picture_files import Request
 from convatlas.data.splits import hold_out
 from convatlas.data.synthetic import read_shapes
 from convatlas.errors import UserError, unknown_name
-
-__all__ = ["batches_in_epoch", "evaluation_batches", "load_data", "training_batches"]
 
 Progress = Callable[[str, int, int], None]
 

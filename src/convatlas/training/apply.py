@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from convatlas.data.batches import evaluation_batches
 from convatlas.data.dataset import DataSet, ImageSet
-from convatlas.data.loading import evaluation_batches
 from convatlas.data.pictures import read_picture
 from convatlas.errors import UserError
 from convatlas.records import codec, storage

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
+from convatlas.data.batches import evaluation_batches
 from convatlas.data.dataset import DataSet, ImageSet
-from convatlas.data.loading import evaluation_batches
 from convatlas.records.run import Evaluation, Mistake
 from convatlas.training.views import TEST_AVERAGES
 

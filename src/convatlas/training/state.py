@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from convatlas.data.batches import batches_in_epoch, training_batches
 from convatlas.data.dataset import DataSet
-from convatlas.data.loading import batches_in_epoch, training_batches
 from convatlas.layers.network import Network
 from convatlas.records import codec, storage
 from convatlas.records.run import Choices, Recipe, RunSummary, read_metrics
