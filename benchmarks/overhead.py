@@ -89,13 +89,16 @@ def ours(name: str, batch_size: int, steps: int, *, ready: bool) -> None:
     import torch
 
     from convatlas.training import loop
+    from convatlas.training.state import Run
 
     recipe, data = _run(name, batch_size)
+
+    def made_before(run: Run, *, size: int | None) -> Iterator[tuple[Any, Any]]:
+        dtype = torch.bfloat16 if run.choices.precision == "bf16" else torch.float32
+        return itertools.islice(_ready(data, recipe, dtype), EPOCH)
+
     if ready:
-        batches = lambda run, size: itertools.islice(  # noqa: E731
-            _ready(data, recipe, torch.bfloat16 if run.choices.precision == "bf16" else torch.float32), EPOCH
-        )
-        loop._batches = batches  # type: ignore[assignment]
+        Run.batches = made_before  # type: ignore[method-assign]
     with tempfile.TemporaryDirectory() as folder, contextlib.suppress(SystemExit):
         loop.train(recipe, Path(folder) / "run", data=data, watch=TurnTaking(steps))
 
@@ -109,6 +112,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--work", choices=LOOPS, help=argparse.SUPPRESS)
+    parser.add_argument("--image-size", type=int, default=32, help=argparse.SUPPRESS)  # `turns` names it
     options = parser.parse_args()
     options.loops, options.data, options.script = LOOPS, False, __file__
     if options.work:

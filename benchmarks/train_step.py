@@ -1,6 +1,6 @@
 """How fast ConvAtlas trains a network, beside the loops that people write: images a second, and ratios with their intervals.
 
-    python benchmarks/train_step.py [MODEL ...] [--batch-size 128] [--threads N] [--rounds 9] [--data]
+    python benchmarks/train_step.py [MODEL ...] [--batch-size 128] [--image-size 32] [--threads N] [--rounds 9] [--data]
 
 Each loop runs in a process of its own, since allocator settings hold for a whole process; the processes take turns, so that what
 the machine does besides falls on all alike. All train the same network on 32x32 images:
@@ -11,7 +11,9 @@ the machine does besides falls on all alike. All train the same network on 32x32
     timm         as its script goes with --amp --channels-last: bf16 autocast, SGD, loss read now and then
     convatlas    `convatlas train` itself, augmentation included
 
-The others are given batches that are ready; with --data the teaching loop prepares its own by Pillow, image by image.
+The others are given batches that are ready; with --data the teaching loop prepares its own by Pillow, image by image. The last
+column is ours as a share of the processor's peak: operations of a step (six for each MAC of an image's answer: two forward, four
+backward) a second, over those of a product of two matrices of 2048x2048 in the faster number format, which takes turns too.
 """
 
 import argparse
@@ -27,6 +29,11 @@ from typing import Any
 DEFAULT = ("lenet5", "vgg11", "resnet18")
 LOOPS = ("teaching", "expert", "torchvision", "timm", "convatlas")
 CLASSES = 10
+PEAK = "peak"
+SIDE, PRODUCTS = 2048, 4
+"""Of the matrices that show the processor's peak, and how many products a turn has."""
+STEP_OPERATIONS = 6
+"""For each MAC of an image's answer."""
 
 
 def _bf16() -> bool:
@@ -35,25 +42,39 @@ def _bf16() -> bool:
     return cpu_computes_bf16()
 
 
-def random_images(batches: int, batch_size: int, channels: int) -> Any:
-    """So many batches of uint8 images (N, channels, 32, 32)."""
+def random_images(batches: int, batch_size: int, channels: int, size: int = 32) -> Any:
+    """So many batches of uint8 images (N, channels, size, size)."""
     import torch
 
-    shape = (batches * batch_size, channels, 32, 32)
+    shape = (batches * batch_size, channels, size, size)
     return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
-def hand_written(loop: str, name: str, batch_size: int, *, data: bool) -> Callable[[int], None]:
+def products() -> Callable[[int], None]:
+    """A function that multiplies matrices, however many steps it is asked for."""
+    import torch
+
+    dtype = torch.bfloat16 if _bf16() else torch.float32
+    left, right = (torch.randn(SIDE, SIDE).to(dtype) for _ in range(2))
+
+    def multiply(_: int) -> None:
+        for _ in range(PRODUCTS):
+            left @ right
+
+    return multiply
+
+
+def hand_written(loop: str, name: str, options: argparse.Namespace) -> Callable[[int], None]:
     """A function that takes so many steps of one of the loops that people write."""
     import torch
     import torch.nn.functional as F
 
     from convatlas.models.registry import create_model, find_variant
 
-    channels = find_variant(name).in_chans
+    channels, batch_size = find_variant(name).in_chans, options.batch_size
     fast = loop in ("expert", "timm")
-    model = create_model(name, num_classes=CLASSES, in_chans=channels, image_size=32).train()
-    images = random_images(8, batch_size, channels)
+    model = create_model(name, num_classes=CLASSES, in_chans=channels, image_size=options.image_size).train()
+    images = random_images(8, batch_size, channels, options.image_size)
     labels = torch.arange(len(images)) % CLASSES
     x = images.float() / 255 - 0.5
     if fast:
@@ -64,7 +85,7 @@ def hand_written(loop: str, name: str, batch_size: int, *, data: bool) -> Callab
         "torchvision": lambda: torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4),
         "timm": lambda: torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=2e-5, nesterov=True),
     }[loop]()
-    prepare = _by_pillow(images) if data and loop == "teaching" else None
+    prepare = _by_pillow(images) if options.data and loop == "teaching" else None
 
     def steps(count: int) -> None:
         for i in range(count):
@@ -96,14 +117,15 @@ def _by_pillow(images: Any) -> Callable[[int], Any]:
     from PIL import Image, ImageOps
 
     pictures = [Image.fromarray(image.permute(1, 2, 0).squeeze(2).numpy()) for image in images]
+    side = images.shape[-1]
 
     def prepared(i: int) -> Any:
         padded = ImageOps.expand(pictures[i], 4)
         left, top = random.randint(0, 8), random.randint(0, 8)
-        picture = padded.crop((left, top, left + 32, top + 32))
+        picture = padded.crop((left, top, left + side, top + side))
         picture = ImageOps.mirror(picture) if random.random() < 0.5 else picture
         pixels = np.asarray(picture, dtype=np.uint8)
-        tensor = torch.from_numpy(pixels.copy()).view(32, 32, -1).permute(2, 0, 1).contiguous().float().div(255)
+        tensor = torch.from_numpy(pixels.copy()).view(side, side, -1).permute(2, 0, 1).contiguous().float().div(255)
         return tensor.sub(0.5)
 
     return prepared
@@ -132,7 +154,7 @@ class TurnTaking:
     epoch = note = trying = chosen = step
 
 
-def ours(name: str, batch_size: int, steps: int) -> None:
+def ours(name: str, options: argparse.Namespace) -> None:
     """`convatlas train` on random images, turn by turn."""
     import torch
 
@@ -141,7 +163,8 @@ def ours(name: str, batch_size: int, steps: int) -> None:
     from convatlas.records.run import Recipe
     from convatlas.training.loop import train
 
-    images = random_images(64, batch_size, find_variant(name).in_chans)
+    batch_size, size = options.batch_size, options.image_size
+    images = random_images(64 if size <= 64 else 8, batch_size, find_variant(name).in_chans, size)
     some = ImageSet(images, torch.arange(len(images)) % CLASSES)
     channels = images.shape[1]
     classes = tuple(str(i) for i in range(CLASSES))
@@ -151,7 +174,7 @@ def ours(name: str, batch_size: int, steps: int) -> None:
         model=name, data="shapes", data_fingerprint="0" * 32, epochs=100_000, batch_size=batch_size, clip_grad=0.0, lr=1e-4
     )
     with tempfile.TemporaryDirectory() as folder:
-        train(recipe, Path(folder) / "run", data=data, watch=TurnTaking(steps))
+        train(recipe, Path(folder) / "run", data=data, watch=TurnTaking(options.steps))
 
 
 def work(loop: str, name: str, options: argparse.Namespace) -> None:
@@ -165,9 +188,9 @@ def work(loop: str, name: str, options: argparse.Namespace) -> None:
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     if loop == "convatlas":
-        ours(name, options.batch_size, options.steps)
+        ours(name, options)
         return
-    steps = hand_written(loop, name, options.batch_size, data=options.data)
+    steps = products() if loop == PEAK else hand_written(loop, name, options)
     steps(1)
     for _ in sys.stdin:
         begun = time.perf_counter()
@@ -178,7 +201,7 @@ def work(loop: str, name: str, options: argparse.Namespace) -> None:
 def turns(name: str, options: argparse.Namespace) -> dict[str, list[float]]:
     """Seconds of each round of each loop; every second round in the opposite order. The first two do not count."""
     command = [sys.executable, options.script, name, "--batch-size", str(options.batch_size), "--threads", str(options.threads)]
-    command += ["--steps", str(options.steps), *(["--data"] if options.data else [])]
+    command += ["--steps", str(options.steps), "--image-size", str(options.image_size), *(["--data"] if options.data else [])]
     workers = {
         loop: subprocess.Popen([*command, "--work", loop], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for loop in options.loops
@@ -204,16 +227,31 @@ def rows(names: list[str], options: argparse.Namespace) -> list[tuple[str, ...]]
     found = []
     for name in names:
         seconds = turns(name, options)
+        peak = 2 * SIDE**3 * PRODUCTS / _median(seconds.pop(PEAK))
         images = options.batch_size * options.steps
-        speeds = [f"{images / sorted(values)[len(values) // 2]:,.0f}" for values in seconds.values()]
+        speeds = [f"{images / _median(values):,.0f}" for values in seconds.values()]
+        used = STEP_OPERATIONS * _macs(name, options.image_size) * images / _median(seconds["convatlas"])
         ratios = []
         for loop, values in seconds.items():
             if loop != "convatlas":
                 low, middle, high = median_interval([a / b for a, b in zip(values, seconds["convatlas"], strict=True)])
                 ratios.append(f"{middle:.2f} ({low:.2f} to {high:.2f})")
-        found.append((name, *speeds, *ratios))
+        found.append((name, *speeds, *ratios, f"{100 * used / peak:.0f} % of {peak / 1e12:.2f} TFLOP/s"))
         print("| " + " | ".join(found[-1]) + " |", flush=True)
     return found
+
+
+def _median(values: list[float]) -> float:
+    return sorted(values)[len(values) // 2]
+
+
+def _macs(name: str, size: int) -> int:
+    """Of one image's answer."""
+    from convatlas.inspection.trace import trace
+    from convatlas.models.registry import create_model, find_variant
+
+    channels = find_variant(name).in_chans
+    return trace(create_model(name, num_classes=CLASSES, in_chans=channels, image_size=size), (channels, size, size)).macs
 
 
 def main() -> None:
@@ -221,20 +259,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", default=list(DEFAULT))
     parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--image-size", type=int, default=32)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--loops", nargs="*", default=list(LOOPS), choices=LOOPS)
     parser.add_argument("--data", action="store_true")
-    parser.add_argument("--work", choices=LOOPS, help=argparse.SUPPRESS)
+    parser.add_argument("--work", choices=(*LOOPS, PEAK), help=argparse.SUPPRESS)
     options = parser.parse_args()
     options.script = __file__
     if options.work:
         work(options.work, options.models[0], options)
         return
-    others = [loop for loop in options.loops if loop != "convatlas"]
-    print("| network | " + " | ".join([*options.loops, *(f"against {loop}" for loop in others)]) + " |")
-    print("|---" * (1 + len(options.loops) + len(others)) + "|")
+    shown = list(options.loops)
+    columns = ["network", *shown, *(f"against {loop}" for loop in shown if loop != "convatlas"), "of the peak"]
+    options.loops = [*shown, PEAK]
+    print("| " + " | ".join(columns) + " |\n" + "|---" * len(columns) + "|")
     rows(options.models, options)
 
 

@@ -199,6 +199,16 @@ def test_bad_input_is_said_once_and_nothing_is_written(tmp_path, words):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("command", ["compare", "look", "eval"])
+def test_other_commands_are_refused_under_torchrun(tmp_path, command):
+    many = environment(RANK="0", LOCAL_RANK="0", WORLD_SIZE="2")
+    done = subprocess.run([sys.executable, "-m", "convatlas", command], cwd=tmp_path, env=many, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    said = f"error: `convatlas {command}` is the work of one process, and torchrun started 2. Leave torchrun out; only"
+    assert done.stderr.startswith(said), done.stderr
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.slow
 def test_an_exploding_loss_ends_all_with_its_step(tmp_path):
     words = ["--optimizer", "sgd", "--lr", "1e6", "--clip-grad", "0", "--warmup", "0", "--out", tmp_path / "run"]

@@ -63,6 +63,7 @@ calculating.app.command("rf")(calculating_stacks.rf)
 def main() -> None:
     """Run the command line and exit: 0 done, 2 something the user can mend, 130 stopped by Ctrl-C, 143 by SIGTERM."""
     try:
+        _check_processes(sys.argv[1:])
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
         if sys.stdout is not None:  # closed by whoever started us
             sys.stdout.flush()
@@ -86,6 +87,14 @@ def main() -> None:
         code = 2
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     _leave(code or 0)
+
+
+def _check_processes(words: list[str]) -> None:
+    """Of several processes that torchrun started only `train` makes one; any other command would be done by each."""
+    several = "LOCAL_RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1"
+    if several and words and words[0] in {command.name for command in app.registered_commands} - {"train"}:
+        what = f"`convatlas {words[0]}` is the work of one process, and torchrun started {os.environ['WORLD_SIZE']}"
+        raise UserError(what, fix="Leave torchrun out; only `convatlas train` runs in several processes.")
 
 
 def _leave(code: int) -> None:

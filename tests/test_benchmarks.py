@@ -1,0 +1,38 @@
+"""The benchmarks run and print what they promise; their figures are for quiet machines."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+
+
+def table(*words: str) -> list[list[str]]:
+    """The cells of the Markdown table that a benchmark prints, without the line of dashes."""
+    done = subprocess.run([sys.executable, BENCHMARKS / words[0], *words[1:]], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stdout.splitlines() if line.startswith("|") and not line.startswith("|-")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+@pytest.mark.parametrize("more", [(), ("--data",)])
+def test_a_training_step_is_timed_beside_other_loops(more: tuple[str, ...]) -> None:
+    few = ("--batch-size", "8", "--rounds", "6", "--steps", "1", "--loops", "teaching", "convatlas")
+    head, row = table("train_step.py", "lenet5", *few, *more)
+    assert head == ["network", "teaching", "convatlas", "against teaching", "of the peak"]
+    middle, low, high = map(float, re.findall(r"[\d.]+", row[3]))
+    assert 0 < low <= middle <= high
+    share = re.fullmatch(r"(\d+) % of (\d+\.\d\d) TFLOP/s", row[4])
+    assert share is not None
+    assert 0 <= int(share[1]) < 100
+    assert float(share[2]) > 0.005
+
+
+def test_what_the_loop_costs_is_timed_with_and_without_augmentation() -> None:
+    head, row = table("overhead.py", "lenet5", "--batch-size", "8", "--rounds", "6", "--steps", "2")
+    assert head == ["network", "bare, ms a step", "loop", "loop and augmentation"]
+    assert float(row[1]) > 0
+    assert all(re.match(r"\d\.\d{3} \(", cell) for cell in row[2:])
