@@ -1,14 +1,19 @@
 """Named recipes hold together, and the command line begins with them."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from convatlas.errors import UserError
 from convatlas.models.registry import find_variant
+from convatlas.records.run import read_metrics
+from convatlas.training.loop import train
 from convatlas.training.recipe import check_recipe
 from convatlas.training.recipes import RECIPES, find_recipe
 from tests.cli.makers import convatlas
+
+from .makers import small_data, small_recipe
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -71,8 +76,6 @@ def test_a_recipe_begins_a_run_and_options_replace_its_settings(tmp_path):
 def test_a_batch_that_was_asked_for_is_not_made_smaller_and_one_that_was_not_is(tmp_path):
     from convatlas.cli.working import tied_to
 
-    from .makers import small_data, small_recipe
-
     data, recipe = small_data(), small_recipe(batch_size=128)
     assert tied_to(recipe, data, batch_given=False).batch_size == 96
     assert tied_to(recipe, data, batch_given=True).batch_size == 128
@@ -82,3 +85,13 @@ def test_a_batch_that_was_asked_for_is_not_made_smaller_and_one_that_was_not_is(
     assert not (tmp_path / "runs").exists()
     wrong = convatlas("train", "lenet.pocket", "--allocator", "jemalloc", folder=tmp_path)
     assert wrong.returncode == 2 and "--allocator is 'jemalloc'. Choose auto or system." in wrong.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["fast94", "compact1m", "compact300k"])
+def test_the_rates_of_a_fast_recipe_let_its_network_learn(tmp_path, name):
+    """With rates for a wider network it says the same of every image after ten steps, and for ever."""
+    data = small_data(n=600, size=24)
+    recipe = replace(find_recipe(name), data_fingerprint=data.fingerprint, batch_size=100, epochs=4, sizes=())
+    train(recipe, tmp_path / "run", data=data)
+    assert read_metrics(tmp_path / "run" / "metrics.jsonl")[-1].train_accuracy > 0.5
