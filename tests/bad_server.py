@@ -90,6 +90,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_moved(self):
         self.answer(302, b"", Location="/good/x")
 
+    def do_inward(self):
+        """To what answers on many machines of a cloud with their secrets."""
+        self.answer(302, b"", Location="https://169.254.169.254/latest/meta-data")
+
     def do_in_circles(self):
         self.answer(302, b"", Location=self.path)
 

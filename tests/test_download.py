@@ -245,3 +245,48 @@ def test_the_bar_moves(fetch, size):
     assert "connecting" in screen.getvalue()
     assert "file.bin" in screen.getvalue()
     assert "1.0/1.0 MB" in screen.getvalue()
+
+
+PRIVATE = [
+    "127.0.0.1",
+    "0x7f.1",
+    "2130706433",
+    "[::1]",
+    "[::ffff:127.0.0.1]",
+    "10.0.0.1",
+    "192.168.1.1",
+    "169.254.169.254",
+    "0.0.0.0",
+]
+
+
+@pytest.mark.parametrize("host", PRIVATE)
+def test_private_addresses_are_refused(tmp_path, host):
+    with pytest.raises(UserError, match="no address of the public internet"):
+        download([f"https://{host}/x"], tmp_path / "f", digest=MD5, size=SIZE)
+    assert names(tmp_path) == []
+
+
+def test_a_name_that_stands_for_a_private_address_is_refused_and_looked_up_once(tmp_path, monkeypatch):
+    asked = []
+
+    def resolve(host, port, **options):
+        asked.append(host)
+        address = "127.0.0.1" if len(asked) == 1 else "8.8.8.8"
+        return [(2, 1, 6, "", (address, port))]
+
+    monkeypatch.setattr(module.socket, "getaddrinfo", resolve)
+    with pytest.raises(UserError, match=r"mirror\.example is at 127\.0\.0\.1, which is no address of the public internet"):
+        download(["https://mirror.example/x"], tmp_path / "f", digest=MD5, size=SIZE)
+    assert asked == ["mirror.example"]
+
+
+def test_a_redirect_to_a_private_address_is_refused(server, tmp_path):
+    with pytest.raises(UserError, match="no address of the public internet"):
+        download([f"{server.address}/inward/x"], tmp_path / "f", digest=MD5, size=SIZE, schemes={"http", "https"})
+
+
+def test_a_circle_of_redirects_ends(server, tmp_path):
+    with pytest.raises(UserError, match="redirect"):
+        download([f"{server.address}/in_circles/x"], tmp_path / "f", digest=MD5, size=SIZE, schemes={"http"})
+    assert len(server.asked) <= 5

@@ -1,10 +1,15 @@
-"""Fetching published files: several mirrors, resumed where cut off, checked before they count."""
+"""Fetching published files: several mirrors, resumed where cut off, checked before they count.
+
+Only https, only addresses of the public internet (whatever a name resolves to, at every redirect), no more than was announced.
+"""
 
 import contextlib
 import hashlib
 import http.client
+import ipaddress
 import os
 import re
+import socket
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -227,7 +232,7 @@ def _open(url: str, have: int, schemes: Collection[str]) -> http.client.HTTPResp
     headers = {"User-Agent": "convatlas", "Accept-Encoding": "identity"}
     if have:
         headers["Range"] = f"bytes={have}-"
-    opener = urllib.request.build_opener(_SameSchemes(schemes))
+    opener = urllib.request.build_opener(_SameSchemes(schemes), _PublicHTTPS())
     try:
         answer: http.client.HTTPResponse = opener.open(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT_SECONDS)
     except urllib.error.HTTPError as error:
@@ -290,8 +295,49 @@ def _length(path: Path) -> int:
     return 0
 
 
+class _PublicConnection(http.client.HTTPSConnection):
+    """Connects to an address that it has looked at, so that a name cannot stand for another one a moment later."""
+
+    def connect(self) -> None:
+        """Resolve the name once; where a proxy is asked to connect, that is the proxy's to do."""
+        if self._tunnel_host is not None:  # type: ignore[attr-defined]
+            return super().connect()
+        self.sock = _connected(self.host, self.port, self.timeout)
+        self.sock = self._context.wrap_socket(self.sock, server_hostname=self.host)  # type: ignore[attr-defined]
+        return None
+
+
+def _connected(host: str, port: int, timeout: float | None) -> socket.socket:
+    """A connection to the first public address of `host` that answers. Raises OSError."""
+    failure = OSError(f"{host} has no address")
+    for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        if not ipaddress.ip_address(address[0]).is_global:
+            failure = OSError(f"{host} is at {address[0]}, which is no address of the public internet")
+            continue
+        connection = socket.socket(family, kind, protocol)
+        try:
+            connection.settimeout(timeout)
+            connection.connect(address)
+            return connection
+        except OSError as error:
+            connection.close()
+            failure = error
+    raise failure
+
+
+class _PublicHTTPS(urllib.request.HTTPSHandler):
+    """Opens every https address by a `_PublicConnection`."""
+
+    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        """The answer."""
+        answer: http.client.HTTPResponse = self.do_open(_PublicConnection, req)
+        return answer
+
+
 class _SameSchemes(urllib.request.HTTPRedirectHandler):
-    """Follows redirects only to the schemes that were allowed to begin with."""
+    """Follows a few redirects, and only to the schemes that were allowed to begin with."""
+
+    max_redirections = 3
 
     def __init__(self, schemes: Collection[str]) -> None:
         self._schemes = schemes
