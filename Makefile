@@ -1,6 +1,7 @@
 # The two commands: `make demo` trains and compares the eight families; `make test` runs every check there is.
-# `make bench` measures the speed on this machine and writes docs/performance.md.
-.PHONY: demo test check bench clean
+# `make bench` measures the speed on this machine and writes docs/performance.md; `make soak` kills and resumes 500 times;
+# `make fuzz` feeds every reader what nobody would write, for ten minutes of processor time.
+.PHONY: demo test check bench soak fuzz clean
 
 demo: .venv/demo
 	.venv/bin/convatlas compare
@@ -21,6 +22,16 @@ check: .venv/test
 
 bench: .venv/test
 	.venv/bin/python benchmarks/write_performance.py
+
+soak: .venv/test
+	.venv/bin/python -m tests.training.kills --kills 500
+
+fuzz: .venv/fuzz
+	.venv/bin/python fuzz/run.py --minutes 10
+
+.venv/fuzz: .venv/test
+	scripts/install fuzz
+	@touch $@ .venv/test
 
 clean:
 	rm -rf .venv

@@ -215,7 +215,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path):
         "from convatlas.records import storage\n"
         "real = storage.write_bytes\n"
         "def write(path, content):\n"
-        "    if path.name != 'state.pt': return real(path, content)\n"
+        "    if path.suffix != '.pt': return real(path, content)\n"
         "    with storage.explained(path): raise OSError(errno.ENOSPC, 'No space left on device')\n"
         "storage.write_bytes = write\n"
         "from convatlas.cli.main import main\n"
@@ -226,7 +226,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path):
         [sys.executable, "-c", code], cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True, timeout=120
     )
     assert result.returncode == 2, result.stderr
-    assert "error: the disk is full: run/state.pt" in result.stderr
+    assert "error: the disk is full: run/state-1.pt" in result.stderr
     assert "Traceback" not in result.stderr
     resumed = convatlas("train", "--resume", "run", folder=tmp_path)
     assert resumed.returncode == 0, resumed.stderr

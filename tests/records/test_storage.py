@@ -26,7 +26,7 @@ def test_full_disk_keeps_the_old_content_and_says_so(tmp_path, monkeypatch, fail
     if failing == "fsync":
         monkeypatch.setattr(os, "fsync", full)
     else:
-        monkeypatch.setattr("pathlib.Path.open", full)
+        monkeypatch.setattr("pathlib.Path.write_bytes", full)
     with pytest.raises(UserError, match=r"the disk is full: .*a\.json could not be written"):
         storage.write_text(path, "new")
     monkeypatch.undo()

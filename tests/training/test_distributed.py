@@ -135,7 +135,7 @@ def test_stopped_and_resumed_is_the_unbroken_run(runs):
 
 @pytest.mark.slow
 def test_each_process_keeps_what_is_its_own(runs):
-    state = load_state(runs / "left")
+    state = load_state(runs / "left", note=print)
     (other,) = state["others"]
     assert not torch.equal(other["random"], state["random"]), "both would drop the same units"
     name = next(name for name in other["buffers"][0] if name.endswith("running_mean"))
@@ -246,7 +246,7 @@ def test_a_signal_stops_all_after_the_same_step_and_the_run_goes_on(tmp_path):
     assert said.count("stopped; what is done is kept") == 1, said
     assert "Traceback" not in said.split("stopped; what")[0]
     assert codec.read(RunSummary, tmp_path / "run" / "summary.json").status == "interrupted"
-    assert len(load_state(tmp_path / "run")["others"]) == 1
+    assert len(load_state(tmp_path / "run", note=print)["others"]) == 1
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from convatlas.records import codec
 from convatlas.records.engine import ConvChoice
 from convatlas.records.run import RunSummary
 from convatlas.training import allocator, engine, precision
+from convatlas.training.checkpoint import load_state
 from convatlas.training.engine import applied, choose, expected_seconds, settle
 from convatlas.training.loop import resume, train
 from convatlas.training.outcome import Stopped
@@ -181,7 +182,7 @@ def test_a_run_keeps_its_choices_and_resumes_with_them(tmp_path, quick_trials):
     quick_trials.clear()
     resume(tmp_path / "cut", data=small_data())
     assert not quick_trials, "a resumed run goes on with what it began with"
-    a, b = (torch.load(tmp_path / name / "state.pt", weights_only=True)["model"] for name in ("whole", "cut"))
+    a, b = (load_state(tmp_path / name, note=print)["model"] for name in ("whole", "cut"))
     assert all(torch.equal(x, y) for x, y in zip(a.values(), b.values(), strict=True))
 
 

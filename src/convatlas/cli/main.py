@@ -1,9 +1,11 @@
 """The command `convatlas`: parse, call, render. What needs torch is imported when called, so that help and lists are quick."""
 
 import os
+import signal
 import sys
 import time
-from typing import Any
+from types import FrameType
+from typing import Any, NoReturn
 
 import typer
 
@@ -60,8 +62,17 @@ calculating.app.command("stack")(calculating_stacks.stack)
 calculating.app.command("rf")(calculating_stacks.rf)
 
 
+class Terminated(BaseException):
+    """SIGTERM came where nobody finishes a step first."""
+
+
+def _terminated(number: int, frame: FrameType | None) -> NoReturn:
+    raise Terminated
+
+
 def main() -> None:
     """Run the command line and exit: 0 done, 2 something the user can mend, 130 stopped by Ctrl-C, 143 by SIGTERM."""
+    signal.signal(signal.SIGTERM, _terminated)
     try:
         _check_processes(sys.argv[1:])
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
@@ -77,7 +88,10 @@ def main() -> None:
         code = 2
     except (KeyboardInterrupt, typer.Abort):
         say("stopped")
-        code = 130
+        code = 128 + signal.SIGINT
+    except Terminated:
+        say("stopped")
+        code = 128 + signal.SIGTERM
     except BrokenPipeError:
         # The reader of our output has gone (`| head`): nothing is left to say, not even at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

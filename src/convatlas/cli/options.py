@@ -160,8 +160,11 @@ def check_new(out: Path | None, *, option: str = "--out") -> None:
         )
     with storage.explained(out):
         exists = out.exists()
+        above = next((each for each in out.absolute().parents if each.exists()), None)
     if exists:
         raise UserError(f"{out} exists already, and nothing is ever overwritten", fix=f"Name another with {option}.")
+    if above is not None and not above.is_dir():
+        raise UserError(f"{out} lies below a file, not a folder", fix=f"Name another with {option}.")
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:

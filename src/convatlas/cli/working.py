@@ -116,7 +116,7 @@ class _SilentWatch(PlainWatch):
 def watching(
     runs: int, folder: Path, command: str, *, explain: bool = False, silent: bool = False
 ) -> Iterator[LiveWatch | PlainWatch]:
-    """A watcher that shows progress; Ctrl-C or SIGTERM stops the run after its step, a second one at once.
+    """A watcher that shows progress; Ctrl-C or SIGTERM stops the run after its step, a second one at once, as without us.
 
     `explain`: it also says what the engine chose, and why. When stopped, says that what is done is kept in `folder` and that
     `command` goes on; exits with 130 or 143. `silent`: all that, without a word.
@@ -126,7 +126,8 @@ def watching(
 
     def stop(number: int, frame: FrameType | None) -> None:
         if caught:
-            raise KeyboardInterrupt
+            signal.signal(number, before[signal.Signals(number)])
+            signal.raise_signal(number)
         caught.append(number)
         watch.stop()
 

@@ -4,6 +4,7 @@
 and in no other way, and their zip archives are looked at before anything is unpacked.
 """
 
+import os
 import pickletools
 import re
 import warnings
@@ -11,6 +12,7 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
+from typing import BinaryIO
 
 import safetensors.torch
 import torch
@@ -74,7 +76,7 @@ def _pickled(path: Path, beginning: bytes) -> object:
         if beginning.lstrip().startswith(mark):
             raise UserError(f"{path} is no file of weights but {what}", fix="Give a .safetensors or .pth file.")
     if beginning.startswith(b"PK"):
-        _check_archive(path)
+        check_archive(path, where=path)
     try:
         with warnings.catch_warnings():
             # torch warns of unusual pickles before it refuses them; the refusal is enough.
@@ -112,20 +114,24 @@ def _asked_for(path: Path) -> str | None:
     return None
 
 
-def _check_archive(path: Path) -> None:
-    """Refuse archives that unfold, since torch writes them uncompressed, and those whose parts differ from their checksums."""
+def check_archive(file: Path | BinaryIO, *, where: Path) -> None:
+    """Refuse archives that unfold, since torch writes them uncompressed, and those whose parts differ from their checksums.
+
+    `where` names the file in messages. Raises UserError.
+    """
     try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
+        with zipfile.ZipFile(file) as archive:
+            assert archive.fp is not None
+            members, length = archive.infolist(), archive.fp.seek(0, os.SEEK_END)
             packed = any(member.compress_type != zipfile.ZIP_STORED for member in members)
-            unfolds = packed or sum(member.file_size for member in members) > path.stat().st_size
+            unfolds = packed or sum(member.file_size for member in members) > length
             damaged = None if unfolds else archive.testzip()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError) as error:
-        raise UserError(f"{path} is damaged: {error}", fix="Fetch it again.") from None
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError, EOFError) as error:
+        raise UserError(f"{where} is damaged: {error}", fix="Fetch it again.") from None
     if unfolds:
-        raise UserError(f"{path} is a compressed archive, which torch does not write", fix="Do not trust it; fetch another.")
+        raise UserError(f"{where} is a compressed archive, which torch does not write", fix="Do not trust it; fetch another.")
     if damaged is not None:
-        raise UserError(f"{path} is damaged: the checksum of {damaged} in it is wrong", fix="Fetch it again.")
+        raise UserError(f"{where} is damaged: the checksum of {damaged} in it is wrong", fix="Fetch it again.")
 
 
 def _tensors(content: object, path: Path) -> dict[str, Tensor]:

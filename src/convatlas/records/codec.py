@@ -4,14 +4,19 @@ import dataclasses
 import difflib
 import json
 import math
+import sys
 import types
 import typing
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any, TypeVar
 
 from convatlas.errors import UserError
 
 T = TypeVar("T")
+LARGEST = sys.float_info.max
+MOST_BYTES = 256 * 2**20
+"""A file of records has far fewer."""
 
 
 def to_plain(record: Any) -> Any:
@@ -45,21 +50,43 @@ def from_plain(kind: type[T], data: object, *, where: str) -> T:
 def from_text(kind: type[T], text: str, *, where: str) -> T:
     """The record of class `kind` that JSON `text` holds. `where` names the file in error messages."""
     try:
-        data = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+        data = json.loads(text, object_pairs_hook=_once_each, parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{where} is not JSON: {error}", fix="It may be torn or from another program.") from None
     return from_plain(kind, data, where=where)
 
 
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON, whose keys stand in it once."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [key for key, _ in pairs]
+        raise ValueError(f"the key {next(key for key in names if names.count(key) > 1)!r} stands in it twice")
+    return found
+
+
+def _no_number(word: str) -> None:
+    raise ValueError(f"{word} is no number of JSON's")
+
+
 def read(kind: type[T], path: Path) -> T:
-    """The record of class `kind` in the JSON file `path`."""
+    """The record of class `kind` in the JSON file `path`, UTF-8 with or without a byte order mark."""
+    return from_text(kind, text_of(path), where=str(path))
+
+
+def text_of(path: Path) -> str:
+    """The text of a regular file of moderate size. Raises UserError; a pipe would be waited for for ever."""
     try:
-        text = path.read_text(encoding="utf-8")
+        status = path.stat()
+        if not S_ISREG(status.st_mode):
+            raise UserError(f"{path} is no regular file", fix="Check the path.")
+        if status.st_size > MOST_BYTES:
+            raise UserError(f"{path} has {status.st_size:,} bytes, too many for such a file", fix="Check the path.")
+        return path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
         raise UserError(f"{path} does not exist", fix="Check the path.") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {error}", fix="It is damaged, or not the file meant.") from None
-    return from_text(kind, text, where=str(path))
 
 
 def _convert(kind: Any, value: Any, where: str) -> Any:
@@ -78,8 +105,11 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
         item = typing.get_args(kind)[1]
         return {key: _convert(item, each, f"{where}.{key}") for key, each in value.items()}
     if kind is float:
-        _expect(isinstance(value, (int, float)) and not isinstance(value, bool), kind, value, where)
+        number = not isinstance(value, bool) and isinstance(value, (int, float)) and -LARGEST <= value <= LARGEST
+        _expect(number, kind, value, where)
         return float(value)
+    if kind is str:
+        _expect(isinstance(value, str) and not any("\ud800" <= letter <= "\udfff" for letter in value), kind, value, where)
     _expect(type(value) is kind, kind, value, where)
     return value
 

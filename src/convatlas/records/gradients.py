@@ -73,11 +73,8 @@ FILE = "gradients.jsonl"
 def read_flows(folder: Path) -> RunFlow:
     """The flows of the run in `folder`, epoch by epoch; a torn last line is left out. Raises UserError if it has none."""
     path = folder / FILE
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")[:-1]
-    except FileNotFoundError:
-        raise UserError(f"{folder} has no gradients", fix="Train with --gradients to keep them epoch by epoch.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is damaged: {error}", fix="Restore it, or start the run anew in another folder.") from None
+    if not path.exists():
+        raise UserError(f"{folder} has no gradients", fix="Train with --gradients to keep them epoch by epoch.")
+    lines = codec.text_of(path).split("\n")[:-1]
     flows = (codec.from_text(GradientFlow, line, where=f"{path}:{i}") for i, line in enumerate(lines, 1) if line)
     return RunFlow(folder.resolve().name, codec.read(Recipe, folder / "recipe.json"), tuple(flows))

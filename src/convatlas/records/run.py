@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from convatlas.errors import UserError
 from convatlas.records import codec
 from convatlas.records.engine import ConvChoice, Reason
 from convatlas.records.weights import Preprocessing
@@ -246,11 +245,7 @@ def read_metrics(path: Path) -> tuple[EpochMetrics, ...]:
     """The epochs in `metrics.jsonl`; a torn last line (a crash while writing) is left out. A missing file has none."""
     if not path.exists():
         return ()
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is damaged: {error}", fix="Restore it, or start the run anew in another folder.") from None
-    complete = lines[:-1]
+    complete = codec.text_of(path).split("\n")[:-1]
     return tuple(codec.from_text(EpochMetrics, line, where=f"{path}:{i}") for i, line in enumerate(complete, 1) if line)
 
 

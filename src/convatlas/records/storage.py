@@ -1,10 +1,18 @@
-"""Writing files so that a reader sees the old content or the new, never half of either. All that is kept goes through here."""
+"""Writing files so that a reader sees the old content or the new, never half of either. All that is kept goes through here.
+
+What a power cut leaves of it: a file's content is safe once it is synchronised, a new name once its folder is. So a file is
+written under a temporary name, synchronised, renamed, and its folder synchronised; only then may what it replaces be removed
+(Pillai et al. 2014, "All File Systems Are Not Created Equal", OSDI, has what file systems do otherwise).
+"""
 
 import errno
 import importlib
+import json
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
 
@@ -12,6 +20,44 @@ from convatlas.errors import StorageError, UserError
 
 # Windows has no fcntl.
 fcntl: ModuleType | None = importlib.import_module("fcntl") if os.name == "posix" else None
+
+
+class Disk:
+    """What is asked of the file system, one operation a method. Tests put another in its place to cut the power in between."""
+
+    def write(self, path: Path, content: bytes) -> None:
+        """Make the file `path`, or empty it, and fill it; a power cut may leave any part of it."""
+        path.write_bytes(content)
+
+    def append(self, path: Path, whole: int, content: bytes) -> None:
+        """Cut the file `path`, made if need be, to its first `whole` bytes, add `content` and synchronise it."""
+        with path.open("a+b") as file:
+            file.truncate(whole)
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def sync(self, path: Path) -> None:
+        """Make the content of the file `path`, or the names in the folder `path`, outlive a power cut."""
+        if os.name == "nt" and path.is_dir():
+            return  # Windows cannot open folders, and its renames need no such step.
+        descriptor = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def rename(self, path: Path, new: Path) -> None:
+        """Give the file `path` the name `new`, in place of what has it."""
+        path.replace(new)
+
+    def remove(self, path: Path) -> None:
+        """Remove the file `path`, if it is there."""
+        path.unlink(missing_ok=True)
+
+
+DISK = Disk()
+LOCK = ".lock"
 
 
 def new_folder(path: Path) -> Path:
@@ -31,17 +77,15 @@ def new_folder(path: Path) -> Path:
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a whole file atomically and durably: temporary file beside it, fsync, rename, fsync of the folder."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with explained(path):
+    with explained(path, needed=len(content)):
         try:
-            with temporary.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
+            DISK.write(temporary, content)
+            DISK.sync(temporary)
+            DISK.rename(temporary, path)
         except BaseException:
-            temporary.unlink(missing_ok=True)
+            DISK.remove(temporary)
             raise
-        _sync_folder(path.parent)
+        DISK.sync(path.parent)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -52,18 +96,29 @@ def write_text(path: Path, text: str) -> None:
 def append_line(path: Path, line: str) -> None:
     """Append one line durably. A torn last line, left by a crash, is cut off first."""
     assert line.endswith("\n")
-    with explained(path), path.open("a+b") as file:
-        file.seek(0)
-        whole = file.read().rfind(b"\n") + 1
-        file.truncate(whole)
-        file.write(line.encode("utf-8"))
-        file.flush()
-        os.fsync(file.fileno())
+    with explained(path, needed=len(line)):
+        new = not path.exists()
+        whole = 0 if new else path.read_bytes().rfind(b"\n") + 1
+        DISK.append(path, whole, line.encode("utf-8"))
+        if new:
+            DISK.sync(path.parent)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what writes that a crash broke off have left in `folder`; call it while holding the folder."""
+    for path in folder.glob(".*.tmp"):
+        remove(path)
+
+
+def remove(path: Path) -> None:
+    """Remove a file that is needed no more; whether that outlives a power cut does not matter."""
+    with explained(path):
+        DISK.remove(path)
 
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Hold `folder` alone while the block runs; whoever comes second is refused with the first one's process number.
+    """Hold `folder` alone while the block runs; whoever comes second is refused at once, and told who holds it.
 
     The kernel drops the lock with its holder, however that dies, so none is ever left behind. Without `fcntl` (Windows)
     nothing is held.
@@ -72,39 +127,45 @@ def held(folder: Path) -> Iterator[None]:
         yield
         return
     with explained(folder):
-        lock = (folder / ".lock").open("a+")
+        lock = (folder / LOCK).open("a+", encoding="utf-8")
     with lock as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            file.seek(0)
-            holder = file.read().strip() or "unknown"
-            raise UserError(f"{folder} is in use by process {holder}", fix="Wait for it to end, or stop it.") from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
+            raise UserError(f"{folder} is in use by {_holder(folder)}", fix="Wait for it to end, or stop it.") from None
+        with explained(folder):
+            file.truncate(0)
+            file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": _now()}))
+            file.flush()
+        try:
+            yield
+        finally:
+            file.truncate(0)  # a folder that is passed on does not say where it was made
+
+
+def _holder(folder: Path) -> str:
+    """Who holds the folder, as it wrote itself; it may not have come to it yet."""
+    try:
+        holder = json.loads((folder / LOCK).read_text(encoding="utf-8"))
+        return f"process {int(holder['pid'])} on {str(holder['host'])[:64]!r} since {str(holder['since'])[:32]}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 @contextmanager
-def explained(path: Path) -> Iterator[None]:
-    """Turn the operating system's refusal to write at `path` into a UserError."""
+def explained(path: Path, *, needed: int | None = None) -> Iterator[None]:
+    """Turn the operating system's refusal to write at `path` into a UserError; `needed` bytes were to be written."""
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            room = "" if needed is None else f" ({needed:,} bytes needed)"
             raise StorageError(
-                f"the disk is full: {path} could not be written", fix="Make room, then go on; what was there before is intact."
+                f"the disk is full: {path} could not be written{room}",
+                fix="Make room, then go on; what was there before is intact.",
             ) from error
         raise StorageError(f"{path} could not be written: {error.strerror}", fix="Name a folder that can be written.") from error
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename durable. Windows cannot open folders, and its renames need no such step."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

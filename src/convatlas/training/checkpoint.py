@@ -1,53 +1,151 @@
-"""The files of a run folder that hold tensors: the training state, and the weights to be shared."""
+"""The files of a run folder that hold tensors: the training states, and the weights to be shared.
+
+States are numbered, and none is written over: `state-1.pt`, `state-2.pt` and so on. A new one counts once `manifest.json` has its
+SHA-256; only then all but the one before it are removed. So whatever the moment at which the power goes, the last state that
+counted is there, and if its file is damaged later, the one before it.
+"""
 
 import io
+import re
 import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
-from torch import nn
+from torch import Tensor, nn
 
-from convatlas.errors import UserError
+from convatlas.errors import UserError, first_line
+from convatlas.layers.network import Network
+from convatlas.models.checkpoints import check_archive
+from convatlas.models.loading import check_values, refuse_misfits
 from convatlas.models.registry import create_model
-from convatlas.records import codec, storage
+from convatlas.records import codec, manifest, storage
 from convatlas.records.run import ModelConfig
 
 FORMAT = 1
-"""Version of state.pt; a newer one is refused."""
+"""Version of the states; a newer one is refused."""
+KEPT = 2
+"""States that are kept: the last one, and the one before it, should the last be damaged."""
+FIRST_VERSION = "state.pt"
+"""The only state of a run folder, once."""
+LARGEST_IMAGE = 4096
+"""Pixels a side."""
+_STATE = re.compile(r"state-(\d{1,9})\.pt")
+Note = Callable[[str], None]
 
 
 def save_state(folder: Path, state: dict[str, Any]) -> None:
-    """Write `state.pt`: the whole training state, of tensors, numbers and strings only."""
+    """Write the whole training state, of tensors, numbers and strings only. It counts once this returns."""
     buffer = io.BytesIO()
     torch.save({"format": FORMAT, **state}, buffer)
-    storage.write_bytes(folder / "state.pt", buffer.getvalue())
+    content = buffer.getvalue()
+    there, counted = _numbers(folder), _counted(folder)
+    name = _name(max([*there, *counted], default=0) + 1)
+    storage.write_bytes(folder / name, content)
+    old = {*there, *counted} - {*[number for number in counted if number in there][1 - KEPT :]}
+    manifest.write(folder, manifest.entry_of(name, content), without=tuple(map(_name, old)))
+    for number in old:
+        storage.remove(folder / _name(number))
+    storage.remove(folder / FIRST_VERSION)
 
 
-def load_state(folder: Path) -> dict[str, Any] | None:
-    """Read `state.pt`, onto the CPU; None where none was saved yet. Nothing but tensors, numbers and strings is admitted."""
-    path = folder / "state.pt"
-    if not path.exists():
+def has_state(folder: Path) -> bool:
+    """Whether there is a state to go on from."""
+    return bool(_numbers(folder)) or (folder / FIRST_VERSION).exists()
+
+
+def load_state(folder: Path, *, note: Note) -> dict[str, Any] | None:
+    """The newest training state that is not damaged, on the CPU; None where none was saved yet.
+
+    `note` is told of each one that is damaged. Nothing but tensors, numbers and strings is admitted. Raises UserError if all are
+    damaged.
+    """
+    if not has_state(folder):
         return None
+    for path, content in _intact(folder, note):
+        try:
+            state = _unpacked(path, content)
+        except UserError as error:
+            note(f"warning: {error.what}; it is left out")
+            continue
+        if state["format"] != FORMAT:
+            raise UserError(f"{path} is of another version", fix="Use the version of convatlas that wrote it.")
+        return state
+    raise UserError(f"no training state in {folder} is intact", fix="Start the run anew in another folder.")
+
+
+def _intact(folder: Path, note: Note) -> Iterator[tuple[Path, bytes]]:
+    """The states that are what was written, newest first."""
+    if not _numbers(folder):
+        yield folder / FIRST_VERSION, (folder / FIRST_VERSION).read_bytes()
+        return
+    try:
+        known = manifest.read(folder)
+    except UserError as error:
+        note(f"warning: {error.what}; states are judged by the checksums within them")
+        known = None
+    for number in sorted(_numbers(folder), reverse=True):
+        path = folder / _name(number)
+        entry = None if known is None else known.entry(path.name)
+        if known is not None and entry is None:
+            continue  # the power went before it counted
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            note(f"warning: {path} cannot be read: {error.strerror}; it is left out")
+            continue
+        if entry is not None and not entry.fits(content):
+            note(f"warning: {path} is damaged: its SHA-256 is not the one in {manifest.FILE}; it is left out")
+            continue
+        yield path, content
+
+
+def _unpacked(path: Path, content: bytes) -> dict[str, Any]:
+    check_archive(io.BytesIO(content), where=path)
     try:
         with warnings.catch_warnings():
             # torch warns of unusual pickles before it refuses them; the refusal is enough.
             warnings.simplefilter("ignore")
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception:  # the unpickler meets damage with whatever its opcodes raise: IndexError, KeyError, EOFError, ...
         raise UserError(f"{path} is damaged or no training state", fix="Start the run anew in another folder.") from None
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise UserError(f"{path} is of another version", fix="Use the version of convatlas that wrote it.")
+    if not isinstance(state, dict) or "format" not in state:
+        raise UserError(f"{path} is no training state", fix="Start the run anew in another folder.")
     return state
+
+
+def _name(number: int) -> str:
+    return f"state-{number}.pt"
+
+
+def _numbers(folder: Path) -> list[int]:
+    """Of the states that are there, ascending."""
+    return _numbers_in(path.name for path in folder.glob("state-*.pt"))
+
+
+def _counted(folder: Path) -> list[int]:
+    """Of the states that count, ascending; none if the manifest is damaged."""
+    try:
+        known = manifest.read(folder)
+    except UserError:
+        return []
+    return [] if known is None else _numbers_in(each.name for each in known.files)
+
+
+def _numbers_in(names: Iterable[str]) -> list[int]:
+    return sorted(int(found[1]) for name in names if (found := _STATE.fullmatch(name)) is not None)
 
 
 def save_model(folder: Path, model: nn.Module, config: ModelConfig) -> None:
     """Write `model.safetensors` and `config.json`: what is shared, and enough to use the network elsewhere."""
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    storage.write_bytes(folder / "model.safetensors", safetensors.torch.save(tensors))
-    storage.write_text(folder / "config.json", codec.to_text(config))
+    contents = {"model.safetensors": safetensors.torch.save(tensors), "config.json": codec.to_text(config).encode()}
+    for name, content in contents.items():
+        storage.write_bytes(folder / name, content)
+    manifest.write(folder, *(manifest.entry_of(name, content) for name, content in contents.items()))
 
 
 def load_model(folder: Path) -> tuple[nn.Module, ModelConfig]:
@@ -57,13 +155,51 @@ def load_model(folder: Path) -> tuple[nn.Module, ModelConfig]:
         raise UserError(
             f"{folder} holds no finished model", fix=f"Finish it with `convatlas train --resume {folder}`, or check the path."
         )
-    config = codec.read(ModelConfig, folder / "config.json")
-    model = create_model(config.model, num_classes=config.num_classes, in_chans=config.in_chans, image_size=config.image_size).to(
-        memory_format=torch.channels_last
-    )  # type: ignore[call-overload]
-    try:
-        model.load_state_dict(safetensors.torch.load_file(weights))
-    except (SafetensorError, RuntimeError, OSError) as error:
-        cause = str(error).splitlines()[0]
-        raise UserError(f"{weights} does not hold the weights of {config.model}: {cause}", fix="Check the file.") from None
+    config = _config(folder / "config.json")
+    with torch.device("meta"):
+        expected = _network(config).state_dict()
+    tensors = _tensors(weights, expected, config.model)
+    model = _network(config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model.load_state_dict(tensors)
     return model.eval(), config
+
+
+def _network(config: ModelConfig) -> Network:
+    """The network that the configuration names, with weights of its own."""
+    return create_model(config.model, num_classes=config.num_classes, in_chans=config.in_chans, image_size=config.image_size)
+
+
+def _config(path: Path) -> ModelConfig:
+    """What the file says, if it fits together."""
+    content = manifest.checked(path)
+    config = codec.from_text(ModelConfig, content.decode("utf-8-sig", "replace"), where=str(path))
+    fits = (
+        len(config.classes) == config.num_classes
+        and len(config.mean) == len(config.std) == config.in_chans
+        and config.in_chans in (1, 3)
+        and all(each > 0 for each in config.std)
+        and 1 <= config.image_size <= LARGEST_IMAGE
+    )
+    if not fits:
+        raise UserError(
+            f"{path} does not fit together: classes, channels, mean, std and image size", fix="Put back the original."
+        )
+    return config
+
+
+def _tensors(weights: Path, expected: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """The tensors in the file, each of which must be there and fit one of the `expected`, and hold numbers only."""
+    try:
+        tensors = safetensors.torch.load(manifest.checked(weights))
+    except (SafetensorError, ValueError) as error:
+        raise UserError(f"{weights} does not hold the weights of {name}: {first_line(error)}", fix="Check the file.") from None
+    sizes = {key: (key, tuple(tensors[key].shape), tuple(expected[key].shape)) for key in expected if key in tensors}
+    refuse_misfits(
+        str(weights),
+        name,
+        missing=[key for key in expected if key not in tensors],
+        unexpected=[key for key in tensors if key not in expected],
+        misshapen={key: value for key, value in sizes.items() if value[1] != value[2]},
+    )
+    check_values(tensors, expected, str(weights))
+    return tensors

@@ -1,7 +1,7 @@
 """One recipe in, one run folder out: the training loop.
 
 A run can be stopped after any step and taken up again with the same result to the bit: the order of images and their
-augmentation are functions of (seed, epoch, batch), and everything else that matters is in `state.pt`.
+augmentation are functions of (seed, epoch, batch), and everything else that matters is in the saved state.
 """
 
 import math
@@ -68,7 +68,7 @@ def resume(folder: Path, *, data: DataSet, watch: Watch | None = None, world: Wo
         watch.note(f"not bit-exact: {name} {then} -> {now}")
     if not changed:
         summary = replace(summary, choices=before.choices)
-    state = world.agreed(lambda: checkpoint.load_state(folder))
+    state = world.agreed(lambda: checkpoint.load_state(folder, note=watch.note))
     return _go(recipe, folder, data, summary, watch=watch, world=world, state=state)
 
 
@@ -112,6 +112,7 @@ def _go(
         if state is not None:
             restore(run, state)
         if world.leads:
+            storage.sweep(folder)
             forget_unsaved_epochs(run)
         with outcome_kept(run), world.heard():
             _settle(run)
@@ -209,7 +210,7 @@ def _explain_not_finite(run: Run, loss: float, x: Tensor | None, *, at: str) -> 
     where = f": {layer}" if layer else ""
     value = math.nan if math.isfinite(loss) else loss  # it is another process's that is no number
     what = f"the loss became {value:g} {at} (epoch {run.position.epoch + 1}) with learning rate {_lr(run):g}{where}"
-    kept = " The last good state is kept." if (run.folder / "state.pt").exists() else ""
+    kept = " The last good state is kept." if checkpoint.has_state(run.folder) else ""
     raise UserError(what, fix=f"Give a smaller --lr, or --clip-grad 1.{kept}")
 
 

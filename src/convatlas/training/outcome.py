@@ -33,7 +33,7 @@ def outcome_kept(run: Kept) -> Iterator[None]:
     _write(run)
     try:
         yield
-    except (Stopped, KeyboardInterrupt, StorageError):
+    except (Stopped, StorageError):
         run.summary = replace(run.summary, status="interrupted")
         raise
     except UserError as error:
@@ -45,6 +45,11 @@ def outcome_kept(run: Kept) -> Iterator[None]:
             raise
         run.summary = replace(run.summary, status="failed", cause=str(failure))
         raise failure from error
+    except Exception:
+        raise
+    except BaseException:  # a second Ctrl-C or SIGTERM, which waits for nothing
+        run.summary = replace(run.summary, status="interrupted")
+        raise
     finally:
         _write(run)
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from convatlas.data.batches import batches_in_epoch, training_batches
 from convatlas.data.dataset import DataSet
+from convatlas.errors import UserError, first_line
 from convatlas.layers.network import Network
 from convatlas.records import codec, storage
 from convatlas.records.run import Choices, Recipe, RunSummary, read_metrics
@@ -107,9 +108,14 @@ class Run:
 
 
 def save(run: Run) -> None:
-    """Write the whole state, so that the run goes on from here to the same result. All processes take part, and wait."""
+    """Write the whole state, so that the run goes on from here to the same result. All processes take part, and wait.
+
+    A state that is no longer finite is never kept: UserError.
+    """
+    _check_finite(run)
     first, *others = run.world.gathered(_own(run))
     state: dict[str, Any] = {
+        "recipe": codec.to_plain(run.recipe),
         "model": run.model.state_dict(),
         "optimizer": run.optimizer.state_dict(),
         "average": run.average.model.state_dict() if run.average else None,
@@ -120,6 +126,16 @@ def save(run: Run) -> None:
     }
     run.world.agreed(lambda: checkpoint.save_state(run.folder, state))
     run.state_saved = time.monotonic()
+
+
+def _check_finite(run: Run) -> None:
+    """Weights may overflow though the last loss was finite."""
+    networks = [(name, tensor) for network in run.networks for name, tensor in network.state_dict().items()]
+    moments = [("the optimizer's memory", each) for kept in run.optimizer.state.values() for each in kept.values()]
+    for name, tensor in (*networks, *moments):
+        if isinstance(tensor, Tensor) and not bool(torch.isfinite(tensor).all()):
+            what = f"{name} holds values that are no numbers after step {run.position.step} (epoch {run.position.epoch + 1})"
+            raise UserError(what, fix="Give a smaller --lr, or --clip-grad 1. No such state is kept.")
 
 
 def _own(run: Run) -> dict[str, Any]:
@@ -135,7 +151,31 @@ def _own(run: Run) -> dict[str, Any]:
 
 
 def restore(run: Run, state: dict[str, Any]) -> None:
-    """Put the run where `state` says. With as many processes as it had then, each goes on from where it was itself."""
+    """Put the run where `state` says. With as many processes as it had then, each goes on from where it was itself.
+
+    Raises UserError if the recipe was changed since, or the state is that of another network.
+    """
+    _check_recipe(run, state.get("recipe"))
+    try:
+        _restore(run, state)
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        what = f"the state in {run.folder} is not that of {run.recipe.model} under this recipe: {first_line(error)}"
+        raise UserError(what, fix="Train anew in another folder.") from error
+
+
+def _check_recipe(run: Run, then: Any) -> None:
+    """The states of earlier versions do not say under which recipe they were made."""
+    if then is None:
+        return
+    before, now = codec.from_plain(Recipe, then, where="the recipe in the saved state"), run.recipe
+    pairs = [(field.name, getattr(before, field.name), getattr(now, field.name)) for field in fields(Recipe)]
+    changed = [f"{name} {old!r} -> {new!r}" for name, old, new in pairs if old != new]
+    if changed:
+        what = f"{run.folder / 'recipe.json'} was changed since the state was saved: {', '.join(changed)}"
+        raise UserError(what, fix="Put it back, or train anew in another folder.")
+
+
+def _restore(run: Run, state: dict[str, Any]) -> None:
     run.model.load_state_dict(state["model"])
     _restore_optimizer(run.optimizer, state["optimizer"])
     if run.average is not None:

@@ -4,6 +4,7 @@ A pickle can run any code when it is read. The unpickler here admits only stand-
 forged file ends in an error.
 """
 
+import gzip
 import io
 import pickle
 import tarfile
@@ -23,6 +24,8 @@ from convatlas.errors import UserError
 
 # The largest published file has 155 MB; more is not CIFAR.
 _MAX_BYTES = 200_000_000
+# All members of an archive together; the published ones have 186 MB.
+_MAX_UNPACKED = 400_000_000
 
 
 @dataclass(frozen=True)
@@ -110,12 +113,16 @@ def _from_archive(archive: Path, wanted: tuple[str, ...], *, md5: str | None) ->
         raise wrong_checksum(str(archive), found=md5_of(packed), expected=md5)
     contents: dict[str, bytes] = {}
     try:
-        with tarfile.open(fileobj=io.BytesIO(packed), mode="r:gz") as tar:
+        with gzip.GzipFile(fileobj=io.BytesIO(packed)) as stream:
+            unpacked = stream.read(_MAX_UNPACKED + 1)
+        if len(unpacked) > _MAX_UNPACKED:
+            raise UserError(f"{archive} unfolds to more than {_MAX_UNPACKED:,} bytes, too many for CIFAR", fix="Fetch it again.")
+        with tarfile.open(fileobj=io.BytesIO(unpacked), mode="r:") as tar:
             for member in tar:
                 name = member.name.rpartition("/")[2]
                 if name in wanted and name not in contents and member.isfile() and member.size <= _MAX_BYTES:
-                    stream = tar.extractfile(member)
-                    contents[name] = stream.read() if stream is not None else b""
+                    content = tar.extractfile(member)
+                    contents[name] = content.read() if content is not None else b""
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
         raise UserError(f"{archive} is no sound .tar.gz: {error}", fix="Fetch it again.") from None
     for name in wanted:
