@@ -147,7 +147,7 @@ def wait_for(path, process, lines):
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stopped_training_goes_on(tmp_path, number, code):
-    process = begin(tmp_path, "train", "lenet.pocket", "--epochs", "400", "--out", "run")
+    process = begin(tmp_path, "train", "lenet.pocket", "--epochs", "20", "--out", "run")
     wait_for(tmp_path / "run" / "metrics.jsonl", process, 2)
     os.killpg(process.pid, number)
     _, err = process.communicate(timeout=60)
@@ -155,11 +155,15 @@ def test_a_stopped_training_goes_on(tmp_path, number, code):
     assert "Traceback" not in err
     assert "Go on with: convatlas train --resume run" in err
     recipe = tmp_path / "run" / "recipe.json"
-    recipe.write_text(recipe.read_text().replace('"epochs": 400', '"epochs": 5'))
-    done = len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
+    sound = recipe.read_text()
+    recipe.write_text(sound.replace('"epochs": 20', '"epochs": 5'))
+    refused = convatlas("train", "--resume", "run", folder=tmp_path)
+    assert refused.returncode == 2
+    assert "recipe.json was changed since the state was saved: epochs 20 -> 5" in refused.stderr
+    recipe.write_text(sound)
     result = convatlas("train", "--resume", "run", folder=tmp_path)
     assert result.returncode == 0, result.stderr
-    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == max(done, 5)
+    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 20
 
 
 def test_a_killed_training_goes_on_to_the_same_result(tmp_path):

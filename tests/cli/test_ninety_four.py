@@ -20,6 +20,8 @@ import pytest
 import torch
 from PIL import Image
 
+from convatlas.records import storage
+
 from .makers import picture_folder
 from .zygote import command
 
@@ -696,6 +698,10 @@ def test_77_a_run_that_cannot_be_resumed(here, made):
     (here / "foreign").mkdir()
     (here / "foreign" / "recipe.json").write_text("{}")
     refused("lacks the key 'model'", "train", "--resume", "foreign", folder=here)
+    shutil.copytree(made / "begun", here / "run")
+    with storage.held(here / "run"):
+        said = f"run is in use by process {os.getpid()} on {socket.gethostname()!r} since "
+        refused(said, "train", "--resume", "run", folder=here)
 
 
 def test_every_number_is_here_or_said_to_be_elsewhere():

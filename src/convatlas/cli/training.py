@@ -13,7 +13,7 @@ import typer
 from convatlas.cli import options as o
 from convatlas.cli.console import clock, count, counted, say, tell, tell_json
 from convatlas.errors import UserError
-from convatlas.records import codec
+from convatlas.records import codec, storage
 from convatlas.records.inference import UNTRIED, InferenceChoice
 from convatlas.records.run import Evaluation, ModelConfig, Prediction, Recipe, RunSummary
 
@@ -116,6 +116,9 @@ def _resume(folder: Path, root: Path | None, *, threads: int | None, explain: bo
     with together() as world:
         use_threads(threads, world)
         recipe = world.agreed(lambda: codec.read(Recipe, folder / "recipe.json"))
+        if world.leads:
+            with storage.held(folder):
+                pass  # who comes second is told before the data are loaded
         data = in_turn(world, lambda: load_for(recipe, root, quiet=not world.leads))
         with watching(1, folder, _again(folder), explain=explain, silent=not world.leads) as watch:
             summary = resume(folder, data=data, watch=watch, world=world)

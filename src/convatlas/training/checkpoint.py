@@ -79,9 +79,6 @@ def load_state(folder: Path, *, note: Note) -> dict[str, Any] | None:
 
 def _intact(folder: Path, note: Note) -> Iterator[tuple[Path, bytes]]:
     """The states that are what was written, newest first."""
-    if not _numbers(folder):
-        yield folder / FIRST_VERSION, (folder / FIRST_VERSION).read_bytes()
-        return
     try:
         known = manifest.read(folder)
     except UserError as error:
@@ -101,6 +98,8 @@ def _intact(folder: Path, note: Note) -> Iterator[tuple[Path, bytes]]:
             note(f"warning: {path} is damaged: its SHA-256 is not the one in {manifest.FILE}; it is left out")
             continue
         yield path, content
+    if (folder / FIRST_VERSION).exists():
+        yield folder / FIRST_VERSION, (folder / FIRST_VERSION).read_bytes()
 
 
 def _unpacked(path: Path, content: bytes) -> dict[str, Any]:
