@@ -26,8 +26,9 @@ from convatlas.errors import UserError
 from convatlas.models.checkpoints import read_checkpoint
 from convatlas.models.registry import create_model
 from convatlas.records import codec, manifest
-from convatlas.records.run import EpochMetrics, ModelConfig, Recipe, RunSummary, read_metrics
+from convatlas.records.run import Choices, EpochMetrics, ModelConfig, Recipe, RunSummary, read_metrics
 from convatlas.training import checkpoint
+from convatlas.training.environment import environment
 from convatlas.training.recipe import check_recipe
 
 PLACE = Path(tempfile.mkdtemp(prefix="fuzz-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
@@ -177,6 +178,32 @@ def _batch_of_cifar() -> bytes:
 _RECIPE = Recipe(model="resnet.pocket", data="shapes", data_fingerprint="f" * 32, epochs=3)
 _METRICS = EpochMetrics(1, 2, 3, 4.0, 0.1, 0.2, 0.3, None, 0.5, 100.0)
 _CONFIG = ModelConfig("lenet.pocket", 2, 3, 32, (0.5,) * 3, (0.2,) * 3, ("a", "b"), "0.1.0")
+_SUMMARY = RunSummary(
+    status="interrupted",
+    cause=None,
+    model="lenet.pocket",
+    family="lenet",
+    data="shapes",
+    seed=0,
+    image_size=32,
+    in_chans=3,
+    num_classes=2,
+    params=10,
+    macs=20,
+    n_train=3,
+    n_val=2,
+    n_test=1,
+    epochs_done=1,
+    images_seen=3,
+    train_seconds=0.5,
+    images_per_second=6.0,
+    val_accuracy=0.5,
+    test_accuracy=None,
+    test_looks=0,
+    skipped_images=("a.png",),
+    choices=Choices("cpu", "fp32", "channels_last", 1, "as the recipe says"),
+    environment=environment(),
+)
 _WEIGHTS = safetensors.torch.save(create_model("lenet.pocket", num_classes=2, in_chans=3, image_size=32).state_dict())
 _RUN_FILES = {"config.json": codec.to_text(_CONFIG).encode(), "model.safetensors": _WEIGHTS}
 _TENSORS = {"a.weight": torch.arange(6.0).view(2, 3), "b": torch.zeros(2, dtype=torch.int64)}
@@ -187,7 +214,7 @@ TARGETS: dict[str, Target] = {
     "recipe": Target(_recipe, (codec.to_text(_RECIPE).encode(), codec.to_text(replace(_RECIPE, sizes=((0.5, 24),))).encode())),
     "metrics": Target(_metrics, (codec.to_line(_METRICS).encode() * 2, codec.to_line(_METRICS).encode()[:-9])),
     "config": Target(partial(_record, ModelConfig), (codec.to_text(_CONFIG).encode(),)),
-    "summary": Target(partial(_record, RunSummary), (b'{"status": "running", "choices": {}}',)),
+    "summary": Target(partial(_record, RunSummary), (codec.to_text(_SUMMARY).encode(),)),
     "manifest": Target(_manifest, (codec.to_text(manifest.Manifest((_ENTRY,), manifest._seal((_ENTRY,)))).encode(),)),
     "run folder": Target(_run_folder, (b"\x00" + _RUN_FILES["config.json"], b"\xff" + _WEIGHTS[:2000])),
     "state": Target(_state, (_saved({"format": 1, "model": _TENSORS, "position": {"epoch": 1}}),)),

@@ -32,7 +32,6 @@ ELSEWHERE = {
     4: "no command reads YAML yet",
     13: "studies are still to come",
     16: "no file includes another",
-    19: "`calc conv` alone has groups: tests/cli/test_calc.py",
     23: "layers are named by Python, not by files",
     40: "tests/data/test_pictures.py",
     53: "no command unpacks a zip: the archives that are read are CIFAR's, member by member",
@@ -197,6 +196,7 @@ def test_17_a_run_folder_that_cannot_be(here, name, said):
 WORDS = [
     (17, ["train", "lenet.pocket", "--out", ""], "exists already"),
     (17, ["train", "lenet.pocket", "--out", "a\u202eb"], "cannot be printed"),
+    (19, ["calc", "conv", "--size", "8", "--kernel", "3", "--in", "8", "--out", "8", "--groups", "3"], "groups"),
     (20, ["show", "lenet5", "--image-size", "8"], "floor("),
     (20, ["train", "vgg16", "--image-size", "8"], "It takes"),
     (21, ["show", "resnet18", "--num-classes", "-1"], "num_classes is -1"),
