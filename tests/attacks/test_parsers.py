@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 sys.path.insert(0, str(Path(__file__).parents[2] / "fuzz"))
 from targets import TARGETS, admitted
 
+CORPUS = Path(__file__).parents[2] / "fuzz" / "corpus"
 MANY = settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
 WORDS = (b"NaN", b"null", b"-1", b"1e999", b"[]", b"{}", b'"', b"\n", b"\r\n", b"\0", b"\xff", b"../", b"\xe2\x80\xae", b"9" * 40)
 
@@ -61,3 +62,12 @@ def test_sound_input_that_was_changed(name):
         admitted(TARGETS[name], data)
 
     check()
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_what_fuzzing_kept_is_read_or_refused(name):
+    """The inputs with which `make fuzz` once reached new code."""
+    kept = sorted((CORPUS / name.replace(" ", "-")).iterdir())
+    assert kept
+    for path in kept:
+        admitted(TARGETS[name], path.read_bytes())

@@ -10,7 +10,7 @@ from PIL import Image
 
 
 def environment(folder, **changes):
-    kept = {key: os.environ[key] for key in ("PATH", "HOME", "LANG") if key in os.environ}
+    kept = {key: value for key, value in os.environ.items() if key in ("PATH", "HOME", "LANG") or key.startswith("COVERAGE_")}
     return {**kept, "XDG_CACHE_HOME": str(folder / "cache"), "OMP_NUM_THREADS": "1", **changes}
 
 

@@ -1,9 +1,12 @@
 import errno
 import os
+import shutil
+import subprocess
+import sys
 
 import pytest
 
-from convatlas.errors import UserError
+from convatlas.errors import StorageError, UserError
 from convatlas.records import storage
 
 
@@ -73,3 +76,103 @@ def test_a_folder_is_made_once_only(tmp_path):
         storage.new_folder(tmp_path / "file" / "sub")
     with pytest.raises(UserError, match="could not be written"):
         storage.write_text(tmp_path / "nowhere" / "a", "x")
+
+
+def test_a_folder_below_a_file_or_where_nothing_may_be_written_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="lies below a file, not a folder"):
+        storage.new_folder(tmp_path / "file" / "run")
+
+    def forbidden(*args, **kwargs):
+        raise OSError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.mkdir", forbidden)
+    with pytest.raises(StorageError, match="could not be written: Permission denied"):
+        storage.new_folder(tmp_path / "run")
+
+
+def test_on_windows_files_are_synchronised_and_folders_not(tmp_path, monkeypatch):
+    """Which cannot be opened there."""
+    monkeypatch.setattr(storage, "POSIX", False)
+    opened, real = [], os.open
+    monkeypatch.setattr(os, "open", lambda path, flags, *rest: (opened.append((path, flags)), real(path, flags, *rest))[1])
+    storage.DISK.sync(tmp_path)
+    assert opened == []
+    (tmp_path / "file").write_text("")
+    storage.DISK.sync(tmp_path / "file")
+    assert opened == [(tmp_path / "file", os.O_RDWR)]
+
+
+def test_without_file_locks_nothing_is_held(tmp_path, monkeypatch):
+    monkeypatch.setattr(storage, "fcntl", None)
+    with storage.held(tmp_path), storage.held(tmp_path):
+        assert list(tmp_path.iterdir()) == []
+
+
+HELD = """
+import sys, pathlib
+from convatlas.records.storage import held
+with held(pathlib.Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def holder(folder):
+    process = subprocess.Popen([sys.executable, "-c", HELD, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def test_the_second_is_refused_and_told_who_holds_the_folder(tmp_path):
+    with holder(tmp_path) as process:
+        for said, named in ((None, f"process {process.pid} on '.*' since 2"), ("", "another process"), ("[]", "another process")):
+            if said is not None:
+                (tmp_path / storage.LOCK).write_text(said)
+            with pytest.raises(UserError, match=f"is in use by {named}"), storage.held(tmp_path):
+                raise AssertionError("held twice")
+        process.kill()
+    with storage.held(tmp_path):
+        pass
+    assert (tmp_path / storage.LOCK).read_text() == ""
+
+
+def test_what_a_crash_left_is_swept_and_nothing_else(tmp_path):
+    for name in (".state-1.pt.77.tmp", "kept.tmp", ".kept"):
+        (tmp_path / name).write_text("")
+    storage.sweep(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == [".kept", "kept.tmp"]
+
+
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare")
+def test_a_disk_that_is_really_full(tmp_path):
+    """One of 256 KiB, on which nothing is left behind and the old content stands; with room, the new is written."""
+    script = f"""
+mount -t tmpfs -o size=256k none {tmp_path} || exit 77
+exec {sys.executable} - <<'END'
+from pathlib import Path
+from convatlas.errors import StorageError
+from convatlas.records import storage
+folder = Path({str(tmp_path)!r})
+storage.write_bytes(folder / "state", b"1" * 100_000)
+(folder / "ballast").write_bytes(b"." * 80_000)
+for write in (lambda: storage.write_bytes(folder / "state", b"2" * 120_000), lambda: storage.append_line(folder / "log", "3" * 120_000 + "\\n")):
+    try:
+        write()
+    except StorageError as error:
+        assert "the disk is full" in str(error) and "bytes needed" in str(error), error
+    else:
+        raise AssertionError("there was room")
+assert (folder / "state").read_bytes() == b"1" * 100_000
+assert not list(folder.glob(".*")), list(folder.iterdir())
+(folder / "ballast").unlink()
+storage.append_line(folder / "log", "4\\n")
+assert (folder / "log").read_text().endswith("4\\n")
+storage.write_bytes(folder / "state", b"2" * 120_000)
+print("held")
+END
+"""
+    done = subprocess.run(["unshare", "-rm", "/bin/sh", "-c", script], capture_output=True, text=True, timeout=120)
+    if done.returncode == 77 or "unshare" in done.stderr:
+        pytest.skip("file systems cannot be mounted here")
+    assert (done.returncode, done.stdout) == (0, "held\n"), done.stderr

@@ -170,6 +170,20 @@ def test_metrics_that_are_no_text_are_named(tmp_path):
         resume(tmp_path / "run", data=small_data())
 
 
+def test_lines_of_metrics_that_are_lost_are_named(tmp_path):
+    """A crash tears off only what was not acknowledged; what is gone of the rest was damaged."""
+    with pytest.raises(Stopped):
+        train(small_recipe(), tmp_path / "run", data=small_data(), watch=StopAfter(14))
+    path = tmp_path / "run" / "metrics.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    assert len(lines) == 2
+    path.write_bytes(lines[0] + lines[1][:40])
+    watch = StopAfter(10**9)
+    assert resume(tmp_path / "run", data=small_data(), watch=watch).status == "finished"
+    assert watch.notes == [f"warning: {path} is damaged: it lacks 1 of 2 epochs, from epoch 2 on"]
+    assert [each.epoch for each in read_metrics(path)] == [1, 3]
+
+
 def test_other_data_is_refused(tmp_path):
     with pytest.raises(Stopped):
         train(small_recipe(), tmp_path / "run", data=small_data(), watch=StopAfter(2))

@@ -1,6 +1,7 @@
 """Where the command line writes: results to standard output, everything else to standard error."""
 
 import json
+import os
 import sys
 from typing import Any
 
@@ -16,8 +17,14 @@ class _Console(Console):
         raise BrokenPipeError
 
 
+class _ErrorConsole(Console):
+    def on_broken_pipe(self) -> None:
+        """Nobody listens any more (`2>&1 | head`): what is under way goes on, unheard."""
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+
+
 OUT = _Console(highlight=False)
-ERR = _Console(stderr=True, highlight=False)
+ERR = _ErrorConsole(stderr=True, highlight=False)
 
 
 def say(text: str) -> None:

@@ -90,7 +90,8 @@ def main() -> None:
         say("stopped")
         code = 128 + signal.SIGINT
     except Terminated:
-        say("stopped")
+        if os.environ.get("RANK", "0") == "0":
+            say("stopped")
         code = 128 + signal.SIGTERM
     except BrokenPipeError:
         # The reader of our output has gone (`| head`): nothing is left to say, not even at exit.
@@ -125,6 +126,7 @@ def _leave(code: int) -> None:
 def _let_the_first_speak() -> None:
     """Of torchrun's processes the first says what all of them find wrong with the command; torchrun then ends the others."""
     if "LOCAL_RANK" in os.environ and os.environ.get("RANK", "0") != "0":
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         time.sleep(SECONDS_FOR_THE_FIRST)
 
 

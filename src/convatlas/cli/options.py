@@ -16,7 +16,7 @@ Json = Annotated[bool, typer.Option("--json", help="The result as JSON on standa
 Data = Annotated[str, typer.Option("--data", "-d", help="Data set: see `convatlas data`.")]
 DataRoot = Annotated[Path | None, typer.Option("--data-root", help="Folder (or archive, or CSV) of the data.")]
 NoVerify = Annotated[bool, typer.Option("--no-verify", help="Read published data even if its checksums differ.")]
-SkipUnreadable = Annotated[bool, typer.Option("--skip-unreadable", help="Go on without images that cannot be read.")]
+SkipUnreadable = Annotated[bool, typer.Option("--skip-unreadable", help="Go on without unreadable images, half of them at most.")]
 Epochs = Annotated[int | None, typer.Option("--epochs", "-e", help="Budget: this many passes over the images.")]
 Minutes = Annotated[float | None, typer.Option("--minutes", "-m", help="Budget: this much training time for each model.")]
 BatchSize = Annotated[int, typer.Option("--batch-size", "-b", help="Images a step.")]

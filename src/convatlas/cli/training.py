@@ -3,6 +3,7 @@
 `train` is long because each option is a line, twice.
 """
 
+import os
 import shlex
 from dataclasses import fields
 from pathlib import Path
@@ -114,8 +115,8 @@ def _resume(folder: Path, root: Path | None, *, threads: int | None, explain: bo
     from convatlas.training.loop import resume
 
     with together() as world:
-        use_threads(threads, world)
         recipe = world.agreed(lambda: codec.read(Recipe, folder / "recipe.json"))
+        use_threads(threads or world.agreed(lambda: _threads_before(folder, world.ranks)), world)
         if world.leads:
             with storage.held(folder):
                 pass  # who comes second is told before the data are loaded
@@ -124,6 +125,14 @@ def _resume(folder: Path, root: Path | None, *, threads: int | None, explain: bo
             summary = resume(folder, data=data, watch=watch, world=world)
         if world.leads:
             _tell_run(summary, folder, as_json=as_json)
+
+
+def _threads_before(folder: Path, processes: int) -> int | None:
+    """With how many threads the run began, since another number gives other bits; None if that cannot be had here."""
+    path = folder / "summary.json"
+    before = codec.read(RunSummary, path).choices if path.exists() else None
+    here = (os.cpu_count() or 1) // processes
+    return before.threads if before is not None and before.processes == processes and before.threads <= here else None
 
 
 def _again(folder: Path) -> str:
@@ -144,7 +153,8 @@ def _tell_run(summary: RunSummary, folder: Path, *, as_json: bool) -> None:
     for name in summary.skipped_images:
         say(f"left out, unreadable: {name}")
     tell(f"run folder: {folder}")
-    tell(f"next: convatlas eval {shlex.quote(str(folder))} --split test")
+    if summary.n_test:
+        tell(f"next: convatlas eval {shlex.quote(str(folder))} --split test")
 
 
 def evaluate(
@@ -226,7 +236,9 @@ def predict(
             _tell_prediction(prediction)
     unread = [p for p in predictions if p.error is not None]
     if unread:
-        what = f"{len(unread)} of {len(predictions)} pictures could not be read: {unread[0].error}"
+        what = f"{len(unread)} of {len(predictions)} pictures could not be read: {unread[-1].error}"
+        for prediction in unread[:-1]:
+            say(f"unreadable: {prediction.error}")
         raise UserError(what, fix="Check the path and the file.")
 
 

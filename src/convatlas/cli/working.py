@@ -1,6 +1,8 @@
 """What the commands that compute have in common: data, threads, progress, signals. Importing this takes torch along."""
 
+import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -22,6 +24,9 @@ from convatlas.records.run import EpochMetrics, Recipe
 from convatlas.training.distributed import ALONE, World, joined, own_threads
 from convatlas.training.outcome import Stopped
 from convatlas.training.watch import Progress
+
+SECONDS_TO_END = 2.0
+"""What a second signal leaves a run to write down how it ended."""
 
 
 @contextmanager
@@ -93,10 +98,19 @@ def use_threads(threads: int | None, world: World = ALONE) -> None:
     if threads is None:
         if world.ranks > 1:
             torch.set_num_threads(own_threads())
+        elif torch.get_num_threads() > 1:
+            _say_if_busy()
         return
     if not 1 <= threads <= 1024:
         raise UserError(f"--threads is {threads}", fix="Give a whole number from 1 to 1024.")
     torch.set_num_threads(threads)
+
+
+def _say_if_busy() -> None:
+    """Threads of one operation wait for each other, so that one which gets no core holds up all: ten times, it was measured."""
+    load, cores = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0, os.cpu_count() or 1
+    if load > cores:
+        say(f"other work keeps this machine busy (load {load:.1f} on {cores} cores): --threads 1 may be much faster")
 
 
 class _SilentWatch(PlainWatch):
@@ -110,6 +124,13 @@ class _SilentWatch(PlainWatch):
 
     def trying(self, what: str, done: int, total: int) -> None:
         """Nothing."""
+
+
+def _end_within(seconds: float, code: int) -> None:
+    """End this process after that time, if it has not ended by then: compilers catch what is raised while they work."""
+    timer = threading.Timer(seconds, os._exit, [code])
+    timer.daemon = True
+    timer.start()
 
 
 @contextmanager
@@ -127,6 +148,7 @@ def watching(
     def stop(number: int, frame: FrameType | None) -> None:
         if caught:
             signal.signal(number, before[signal.Signals(number)])
+            _end_within(SECONDS_TO_END, 128 + number)
             signal.raise_signal(number)
         caught.append(number)
         watch.stop()

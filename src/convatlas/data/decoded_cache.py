@@ -1,11 +1,11 @@
 """Decoded pictures kept on disk, so that a folder or list of pictures is decoded once and mapped into memory from then on.
 
-In `decoded` below `places.cache_folder()` each folder or list has one entry, of two files: the pixels as they lie in memory, and
-what their files hashed to, with a checksum of its own, written last. An entry is found again by a key made of all that decides
-the pixels: names, extents and times of the files, the size in pixels, the rules by which they are decoded, and Pillow's version.
-Whatever is changed, added or removed makes another key, and what is kept under the new one replaces the old. All entries together
-take `MOST_BYTES` at most; those unused for longest go first, and a larger set is not kept. Where nothing can be written, nothing
-is kept, and all is decoded each time. The files can be deleted at any time.
+In `decoded` below `places.cache_folder()` each folder or list has one entry, of two files: the pixels as they lie in memory,
+and what they and their files hashed to, with a checksum of its own, written last. An entry is found again by a key made of all
+that decides the pixels: names, extents and times of the files, the size in pixels, the rules by which they are decoded, and
+Pillow's version. Whatever is changed, added or removed makes another key, and what is kept under the new one replaces the old.
+All entries together take `MOST_BYTES` at most; those unused for longest go first, and a larger set is not kept. Where nothing
+can be written, nothing is kept, and all is decoded each time. The files can be deleted at any time.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ from convatlas.records import storage
 
 MOST_BYTES = 8 * 2**30
 """What all entries take together."""
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -71,17 +71,20 @@ def recall(root: Path, key: str, *, size: int, channels: int) -> Decoded | None:
     notes, kept_pixels = _files(root, key)
     try:
         checksum, text = notes.read_text(encoding="utf-8").split("\n", 1)
-        if checksum != _checksum(text):
+        if checksum != _checksum(text.encode()):
             return None
-        digests = tuple(json.loads(text))
+        whole, digests = json.loads(text)
         shape = (sum(digest is not None for digest in digests), channels, size, size)
         if kept_pixels.stat().st_size != np.prod(shape, dtype=np.int64):
             return None
-        pixels = torch.from_numpy(np.memmap(kept_pixels, dtype=np.uint8, mode="c", shape=shape))
+        mapped = np.memmap(kept_pixels, dtype=np.uint8, mode="c", shape=shape)
+        if whole != _checksum(mapped.data.cast("B")):
+            return None
+        pixels = torch.from_numpy(mapped)
     except (OSError, ValueError):
         return None
     _touch(notes)
-    return Decoded(pixels, digests)
+    return Decoded(pixels, tuple(digests))
 
 
 def keep(root: Path, key: str, decoded: Decoded) -> None:
@@ -89,12 +92,13 @@ def keep(root: Path, key: str, decoded: Decoded) -> None:
     notes, kept_pixels = _files(root, key)
     if not 0 < decoded.pixels.nbytes <= MOST_BYTES:
         return
-    text = json.dumps(decoded.digests)
+    pixels = decoded.pixels.contiguous().numpy().data.cast("B")
+    text = json.dumps([_checksum(pixels), decoded.digests])
     try:
         notes.parent.mkdir(parents=True, exist_ok=True)
         # A view and not bytes: those would be a second copy in memory. To a file both are the same.
-        storage.write_bytes(kept_pixels, cast(bytes, decoded.pixels.contiguous().numpy().data.cast("B")))
-        storage.write_text(notes, f"{_checksum(text)}\n{text}")
+        storage.write_bytes(kept_pixels, cast(bytes, pixels))
+        storage.write_text(notes, f"{_checksum(text.encode())}\n{text}")
         _remove_others(notes)
         _remove_oldest(notes.parent)
     except (OSError, StorageError):
@@ -112,8 +116,8 @@ def _owner(root: Path) -> str:
     return hashlib.sha256(os.fsencode(root.absolute())).hexdigest()[:16]
 
 
-def _checksum(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+def _checksum(content: bytes | memoryview) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _touch(notes: Path) -> None:

@@ -65,6 +65,8 @@ def convert(source: Path, *, to: str, out: Path, model: str | None = None, overw
 
 
 def _describe(source: Path, model: str | None) -> _Source:
+    if not source.exists():
+        raise UserError(f"{source} does not exist", fix="Give a run's folder or a file of weights.")
     folder = source if source.is_dir() else source.parent
     file = source / "model.safetensors" if source.is_dir() else source
     config = folder / "config.json"

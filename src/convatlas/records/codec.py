@@ -15,7 +15,7 @@ from convatlas.errors import UserError
 
 T = TypeVar("T")
 LARGEST = sys.float_info.max
-MOST_BYTES = 256 * 2**20
+MOST_BYTES = 64 * 2**20
 """A file of records has far fewer."""
 
 

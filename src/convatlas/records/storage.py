@@ -11,15 +11,16 @@ import json
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
 
 from convatlas.errors import StorageError, UserError
 
+POSIX = os.name == "posix"
 # Windows has no fcntl.
-fcntl: ModuleType | None = importlib.import_module("fcntl") if os.name == "posix" else None
+fcntl: ModuleType | None = importlib.import_module("fcntl") if POSIX else None
 
 
 class Disk:
@@ -39,9 +40,9 @@ class Disk:
 
     def sync(self, path: Path) -> None:
         """Make the content of the file `path`, or the names in the folder `path`, outlive a power cut."""
-        if os.name == "nt" and path.is_dir():
+        if not POSIX and path.is_dir():
             return  # Windows cannot open folders, and its renames need no such step.
-        descriptor = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
+        descriptor = os.open(path, os.O_RDONLY if POSIX else os.O_RDWR)
         try:
             os.fsync(descriptor)
         finally:
@@ -74,6 +75,20 @@ def new_folder(path: Path) -> Path:
     return path
 
 
+@contextmanager
+def beginning(path: Path) -> Iterator[None]:
+    """Make the folder `path` and let the block write what it must begin with; if that fails, nothing of it stays."""
+    new_folder(path)
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            for file in path.iterdir():
+                file.unlink()
+            path.rmdir()
+        raise
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a whole file atomically and durably: temporary file beside it, fsync, rename, fsync of the folder."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -99,7 +114,12 @@ def append_line(path: Path, line: str) -> None:
     with explained(path, needed=len(line)):
         new = not path.exists()
         whole = 0 if new else path.read_bytes().rfind(b"\n") + 1
-        DISK.append(path, whole, line.encode("utf-8"))
+        try:
+            DISK.append(path, whole, line.encode("utf-8"))
+        except BaseException:
+            if new:
+                DISK.remove(path)
+            raise
         if new:
             DISK.sync(path.parent)
 
@@ -127,20 +147,20 @@ def held(folder: Path) -> Iterator[None]:
         yield
         return
     with explained(folder):
-        lock = (folder / LOCK).open("a+", encoding="utf-8")
+        lock = (folder / LOCK).open("ab", buffering=0)
     with lock as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(f"{folder} is in use by {_holder(folder)}", fix="Wait for it to end, or stop it.") from None
-        with explained(folder):
+        with suppress(OSError):  # on a full disk it is held all the same
             file.truncate(0)
-            file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": _now()}))
-            file.flush()
+            file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": _now()}).encode())
         try:
             yield
         finally:
-            file.truncate(0)  # a folder that is passed on does not say where it was made
+            with suppress(OSError):
+                file.truncate(0)  # a folder that is passed on does not say where it was made
 
 
 def _holder(folder: Path) -> str:

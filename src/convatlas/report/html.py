@@ -4,9 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
-
-import jinja2
+from typing import TYPE_CHECKING, Any
 
 from convatlas.records.run import Choices, RunRecord
 from convatlas.records.study import Comparison
@@ -19,6 +17,9 @@ from convatlas.report.plain import plain
 from convatlas.report.sections import LARGEST, sections
 from convatlas.report.verdict import listed, verdict
 from convatlas.report.views import Measure, View, curves, folder, ranked, views
+
+if TYPE_CHECKING:
+    import jinja2
 
 WIDE, NARROW = 1060.0, 358.0  # widths of drawings: for a desk, for a telephone
 HALF = 520.0
@@ -57,8 +58,10 @@ def comparison_page(comparison: Comparison, runs: Sequence[RunRecord], *, contin
 
 
 @cache
-def templates() -> jinja2.Environment:
+def templates() -> "jinja2.Environment":
     """The environment of all pages: escapes everything, and refuses a name that the page does not have."""
+    import jinja2  # here, since every command imports this module, and few write a page
+
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("convatlas.report"),
         autoescape=True,

@@ -55,8 +55,8 @@ def check_plan(plan: Plan, data: DataSet) -> None:
 
 def begin(plan: Plan, folder: Path) -> None:
     """Make the comparison's folder and keep the plan in it."""
-    storage.new_folder(folder)
-    storage.write_text(folder / "plan.json", codec.to_text(plan))
+    with storage.beginning(folder):
+        storage.write_text(folder / "plan.json", codec.to_text(plan))
 
 
 def run_comparison(folder: Path, *, data: DataSet, watch: Watch, each: Callable[[RunSummary], None]) -> None:

@@ -12,8 +12,11 @@ When a process fails it leaves its reason in the store that torchrun keeps, and 
 find the reason there, and end as well.
 """
 
+import ctypes
 import hashlib
 import os
+import signal
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -43,6 +46,7 @@ ALL_STARTED_WITHIN = timedelta(minutes=5)
 LEADER_SPEAKS_WITHIN = timedelta(seconds=5)
 """A mistake that all processes find, the first one says; the others wait so long before they do."""
 REASON_WITHIN = timedelta(seconds=2)
+PR_SET_PDEATHSIG = 1
 NAMES = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
 """What torchrun sets for each process."""
 
@@ -189,7 +193,14 @@ def joined() -> Iterator[World]:
     dist.destroy_process_group()
 
 
+def _end_with_torchrun() -> None:
+    """Have the kernel send SIGTERM if torchrun is killed, which ends the run in order; only Linux knows how."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
 def _join() -> World:
+    _end_with_torchrun()
     cuda = torch.cuda.is_available() and int(os.environ["LOCAL_RANK"]) < torch.cuda.device_count()
     try:
         store, rank, ranks = next(iter(rendezvous("env://", timeout=ALL_STARTED_WITHIN)))

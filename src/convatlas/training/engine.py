@@ -5,6 +5,7 @@ recipe and the network alone, never on a clock: the same command gives the same 
 record, so that a resumed run goes on with it.
 """
 
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -56,11 +57,17 @@ def choose(recipe: Recipe, model: Network) -> Choices:
         Reason("device", choices.device, "as the recipe says" if recipe.device != "auto" else _device_reason(choices.device)),
         Reason("precision", choices.precision, choices.reason),
         Reason("memory format", choices.memory_format, "slow in bf16 on CPUs" if fast else _layout_reason(recipe)),
-        Reason("threads", str(choices.threads), "one for each core, unless --threads says otherwise"),
+        Reason("threads", str(choices.threads), _why_threads(choices.threads)),
         Reason("optimizer", recipe.optimizer, "fused, one kernel for all parameters" if _fused(recipe) else "step by step"),
         allocator(),
     )
     return replace(choices, reasons=reasons)
+
+
+def _why_threads(threads: int) -> str:
+    if threads == os.cpu_count():
+        return "one for each core, unless --threads says otherwise"
+    return "as --threads or OMP_NUM_THREADS says, or as the run began"
 
 
 def _device_reason(device: str) -> str:

@@ -47,10 +47,10 @@ def train(recipe: Recipe, folder: Path, *, data: DataSet, watch: Watch | None = 
     """
     summary = prepared(recipe, data, world)
     if world.leads:
-        storage.new_folder(folder)
-        storage.write_text(folder / "recipe.json", codec.to_text(recipe))
-        if data.split is not None:
-            storage.write_text(folder / "split.json", codec.to_text(data.split))
+        with storage.beginning(folder):
+            storage.write_text(folder / "recipe.json", codec.to_text(recipe))
+            if data.split is not None:
+                storage.write_text(folder / "split.json", codec.to_text(data.split))
     return _go(recipe, folder, data, summary, watch=watch or Unwatched(), world=world, state=None)
 
 
@@ -206,7 +206,8 @@ def _read(run: Run, meter: Meter, x: Tensor | None) -> None:
 
 def _explain_not_finite(run: Run, loss: float, x: Tensor | None, *, at: str) -> NoReturn:
     """The error for a loss that is no number, with the layer where that begins for the batch x."""
-    layer = None if x is None else first_not_finite(run.model, x)
+    with autocast(run.choices):
+        layer = None if x is None else first_not_finite(run.model, x)
     where = f": {layer}" if layer else ""
     value = math.nan if math.isfinite(loss) else loss  # it is another process's that is no number
     what = f"the loss became {value:g} {at} (epoch {run.position.epoch + 1}) with learning rate {_lr(run):g}{where}"

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import torch
 
-from convatlas.errors import StorageError, UserError
+from convatlas.errors import StorageError, UserError, first_line
 from convatlas.records import codec, storage
 from convatlas.records.run import Recipe, RunSummary
 from convatlas.training.distributed import World
@@ -42,10 +42,12 @@ def outcome_kept(run: Kept) -> Iterator[None]:
     except RuntimeError as error:
         failure = _out_of_memory(run, error)
         if failure is None:
+            run.summary = replace(run.summary, status="failed", cause=first_line(error))
             raise
         run.summary = replace(run.summary, status="failed", cause=str(failure))
         raise failure from error
-    except Exception:
+    except Exception as error:
+        run.summary = replace(run.summary, status="failed", cause=first_line(error))
         raise
     except BaseException:  # a second Ctrl-C or SIGTERM, which waits for nothing
         run.summary = replace(run.summary, status="interrupted")
@@ -65,5 +67,6 @@ def _out_of_memory(run: Kept, error: RuntimeError) -> UserError | None:
         return None
     size = run.recipe.batch_size
     return UserError(
-        f"out of memory: {run.recipe.model} with batches of {size} images", fix=f"Try --batch-size {max(size // 2, 2)}."
+        f"out of memory: {run.recipe.model} with batches of {size} images",
+        fix=f"Try --batch-size {max(size // 2, 2)}, in a new folder.",
     )

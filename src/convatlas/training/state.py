@@ -221,9 +221,14 @@ def _share_anew(run: Run, others: list[dict[str, Any]]) -> None:
 
 
 def forget_unsaved_epochs(run: Run) -> None:
-    """Drop metrics of epochs after the saved state: they will be trained, and written, again."""
+    """Drop metrics of epochs after the saved state: they will be trained, and written, again. Those that were lost are named."""
     path = run.folder / "metrics.jsonl"
     kept = [m for m in read_metrics(path) if m.epoch <= run.position.epoch]
+    lost = sorted(set(range(1, run.position.epoch + 1)) - {m.epoch for m in kept})
+    if lost:
+        run.watch.note(
+            f"warning: {path} is damaged: it lacks {len(lost)} of {run.position.epoch} epochs, from epoch {lost[0]} on"
+        )
     storage.write_text(path, "".join(codec.to_line(m) for m in kept))
     forget_flows(run.folder, after=run.position.epoch if run.position.step else -1)
     if kept:

@@ -105,6 +105,8 @@ def _from_folder(folder: Path, wanted: tuple[str, ...]) -> dict[str, bytes]:
 
 def _from_archive(archive: Path, wanted: tuple[str, ...], *, md5: str | None) -> dict[str, bytes]:
     """The wanted members of a .tar.gz, by name, into memory: nothing is written to disk, so no path in it can do harm."""
+    if archive.stat().st_size > _MAX_UNPACKED:
+        raise UserError(f"{archive} has {archive.stat().st_size:,} bytes, too many for CIFAR", fix="Fetch it again.")
     try:
         packed = archive.read_bytes()
     except OSError as error:

@@ -21,6 +21,8 @@ from convatlas.errors import UserError
 
 CHANNELS = 3
 SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+MOST_UNREADABLE = 0.5
+"""Share of the pictures: with more left out, the rest is hardly the data set that was meant."""
 _MAX_BYTES = 12 * 2**30
 _TEST_SHARE = 0.15
 # Of what remains after the test images: 15 of the 85 per cent.
@@ -73,6 +75,9 @@ def read_listed(splits: Mapping[str, Sequence[Listed]], classes: tuple[str, ...]
     everything = sorted((each for members in arranged.values() for each in members), key=lambda each: (each.name, str(each.path)))
     decoded = _decoded(everything, request)
     pictures, skipped = _parted_again(arranged, everything, decoded)
+    if len(skipped) > total * MOST_UNREADABLE:
+        what = f"{len(skipped):,} of {total:,} pictures cannot be read, {skipped[0]} the first of them"
+        raise UserError(what, fix="So many are not left out: look what they are.")
     _check_classes_left(pictures["train"], classes)
     sets = {split: _image_set(members, decoded.pixels) for split, members in pictures.items()}
     digests = {split: [(each.digest, each.listed.label) for each in members] for split, members in pictures.items()}
