@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from .makers import convatlas, picture_folder
+from .zygote import command
 
 QUICK = [  # refused from the words alone
     (["lisst"], "Did you mean 'list'"),
@@ -76,9 +77,9 @@ def check(result, said, folder, before):
 
 @pytest.mark.parametrize(("words", "said"), QUICK + SETTINGS, ids=lambda v: " ".join(v) if isinstance(v, list) else "")
 def test_refused(tmp_path, words, said):
-    (tmp_path / "there").mkdir()
-    changes = {"CUDA_VISIBLE_DEVICES": ""} if "cuda" in words else {}
-    check(convatlas(*words, folder=tmp_path, **changes), said, tmp_path, ["there"])
+    here = tmp_path / "here"
+    (here / "there").mkdir(parents=True)
+    check(command(*words, folder=here), said, here, ["there"])
 
 
 def spoil_one_class(root):
@@ -198,6 +199,10 @@ def test_a_picture_that_is_none_is_named_among_those_that_are(tmp_path):
     assert "1 of 2 pictures could not be read" in result.stderr
     assert "no.jpg" in result.stderr
     assert str(good) in result.stdout
+    two = convatlas("predict", "run", tmp_path / "nowhere.png", good, tmp_path / "no.jpg", folder=tmp_path)
+    first, last = [line for line in two.stderr.splitlines() if line.startswith(("unreadable", "error"))]
+    assert first.startswith("unreadable: ") and "nowhere.png" in first
+    assert last.startswith("error: 2 of 3 pictures could not be read: ") and "no.jpg" in last
 
 
 @pytest.mark.parametrize("name", ["a\x1b[31mred", "b\u202etxt", "new\nline"])

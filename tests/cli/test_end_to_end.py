@@ -166,6 +166,53 @@ def test_a_stopped_training_goes_on(tmp_path, number, code):
     assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 20
 
 
+def test_a_resumed_run_has_the_threads_that_it_began_with(tmp_path):
+    process = begin(tmp_path, "train", "lenet.pocket", "--epochs", "6", "--threads", "1", "--out", "run")
+    wait_for(tmp_path / "run" / "metrics.jsonl", process, 1)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    result = convatlas("train", "--resume", "run", folder=tmp_path, OMP_NUM_THREADS="2")
+    assert result.returncode == 0, result.stderr
+    assert "not bit-exact" not in result.stderr
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["choices"]["threads"] == 1
+
+
+def test_a_training_to_which_nobody_listens_any_more_goes_on(tmp_path):
+    words = "train lenet.pocket --data digits --image-size 32 --epochs 4 --explain --out run"
+    command = f"{sys.executable} -m convatlas {words} 2>&1 | head -1"
+    subprocess.run(["bash", "-c", command], cwd=tmp_path, env=environment(tmp_path), capture_output=True, timeout=120)
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["status"] == "finished"
+
+
+DEAF = """
+import signal, sys
+from pathlib import Path
+from convatlas.cli.working import watching
+with watching(1, Path("run"), "go on"):
+    print("ready", flush=True)
+    while True:
+        try:
+            signal.pause()
+        except BaseException:
+            pass  # as compilers do
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_second_signal_ends_also_what_is_deaf_to_it(tmp_path, number, code):
+    with subprocess.Popen(
+        [sys.executable, "-c", DEAF], cwd=tmp_path, env=environment(tmp_path), stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout.readline() == b"ready\n"
+        process.send_signal(number)
+        time.sleep(0.3)
+        assert process.poll() is None
+        process.send_signal(number)
+        begun = time.monotonic()
+        assert process.wait(timeout=30) in (code, -number)
+        assert time.monotonic() - begun < 10
+
+
 def test_a_killed_training_goes_on_to_the_same_result(tmp_path):
     whole = convatlas("train", "alexnet.pocket", "--epochs", "2", "--threads", "1", "--out", "whole", folder=tmp_path)
     assert whole.returncode == 0, whole.stderr

@@ -135,6 +135,8 @@ def spoil(path):
         ("pixels", cut),
         ("json", cut),
         ("json", spoil),
+        ("pixels", lambda path: path.write_bytes(bytes(path.stat().st_size))),
+        ("pixels", lambda path: path.write_bytes(path.read_bytes()[:-1] + bytes([path.read_bytes()[-1] ^ 1]))),
         ("pixels", Path.unlink),
         ("json", Path.unlink),
         ("json", lambda path: path.write_bytes(b"")),

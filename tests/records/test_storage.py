@@ -137,6 +137,26 @@ def test_the_second_is_refused_and_told_who_holds_the_folder(tmp_path):
     assert (tmp_path / storage.LOCK).read_text() == ""
 
 
+def test_a_folder_whose_first_files_fail_does_not_stay(tmp_path):
+    with pytest.raises(StorageError), storage.beginning(tmp_path / "run"):
+        storage.write_text(tmp_path / "run" / "plan.json", "x")
+        raise StorageError("the disk is full", fix="Make room.")
+    assert list(tmp_path.iterdir()) == []
+    with storage.beginning(tmp_path / "run"):
+        storage.write_text(tmp_path / "run" / "plan.json", "x")
+    assert os.listdir(tmp_path / "run") == ["plan.json"]
+
+
+def test_a_first_line_that_fails_leaves_no_empty_file(tmp_path, monkeypatch):
+    def full(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageError, match="the disk is full"):
+        storage.append_line(tmp_path / "log", "x\n")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_a_crash_left_is_swept_and_nothing_else(tmp_path):
     for name in (".state-1.pt.77.tmp", "kept.tmp", ".kept"):
         (tmp_path / name).write_text("")
@@ -163,8 +183,9 @@ for write in (lambda: storage.write_bytes(folder / "state", b"2" * 120_000), lam
         assert "the disk is full" in str(error) and "bytes needed" in str(error), error
     else:
         raise AssertionError("there was room")
-assert (folder / "state").read_bytes() == b"1" * 100_000
-assert not list(folder.glob(".*")), list(folder.iterdir())
+with storage.held(folder):
+    assert (folder / "state").read_bytes() == b"1" * 100_000
+assert [path.name for path in folder.glob(".*")] == [".lock"], list(folder.iterdir())
 (folder / "ballast").unlink()
 storage.append_line(folder / "log", "4\\n")
 assert (folder / "log").read_text().endswith("4\\n")

@@ -63,7 +63,8 @@ def stop_broken(folder, world, watch):
 
 
 def environment(**changes):
-    kept = {key: os.environ[key] for key in ("PATH", "HOME", "LANG", "XDG_CACHE_HOME") if key in os.environ}
+    wanted = ("PATH", "HOME", "LANG", "XDG_CACHE_HOME")
+    kept = {key: value for key, value in os.environ.items() if key in wanted or key.startswith("COVERAGE_")}
     return {**kept, "OMP_NUM_THREADS": "1", **changes}
 
 
@@ -194,6 +195,7 @@ def test_the_number_of_processes_stands_among_the_choices():
 def test_bad_input_is_said_once_and_nothing_is_written(tmp_path, words):
     code, out, said = ended(torchrun("convatlas", *DIGITS, *words, "--out", tmp_path / "run"))
     assert len(errors(said)) == 1, said
+    assert "convatlas.cli.main.Terminated" not in said
     assert re.search(r"rank +: 0 .*\n +exitcode +: 2 ", said), said
     assert (code, out) == (1, "")  # torchrun's own code
     assert not (tmp_path / "run").exists()
@@ -261,6 +263,29 @@ def test_a_killed_process_ends_all_with_a_line(tmp_path):
     assert errors(said) == ["error: another process has ended. If it was killed, torchrun says so; go on with --resume."], said
     assert codec.read(RunSummary, tmp_path / "run" / "summary.json").status == "failed"
     assert codec.read(Recipe, tmp_path / "run" / "recipe.json").model == "lenet.pocket"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="the processes are found in /proc")
+def test_with_torchrun_killed_nobody_goes_on_alone(tmp_path):
+    process = torchrun("convatlas", *DIGITS, "--epochs", "5000", "--out", tmp_path / "run")
+    started(tmp_path / "run", process)
+    orphans = workers(process)
+    assert len(orphans) == 2
+    process.kill()
+    deadline = time.monotonic() + 60
+    while any(running(pid) for pid in orphans.values()):
+        assert time.monotonic() < deadline, "orphans go on"
+        time.sleep(0.1)
+    process.communicate()
+    assert codec.read(RunSummary, tmp_path / "run" / "summary.json").status == "interrupted"
+
+
+def running(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 TEN_TIMES = """

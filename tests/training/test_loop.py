@@ -203,10 +203,14 @@ def test_what_makes_a_resumed_run_differ_in_its_bits_is_said(tmp_path):
     assert watch.notes == ["not bit-exact: threads 63 -> 1"]
 
 
-def test_an_exploding_loss_stops_with_the_step_and_keeps_no_model(tmp_path):
-    with pytest.raises(UserError, match=r"the loss became (nan|inf) at step \d+ .*Give a smaller --lr"):
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_an_exploding_loss_stops_with_the_step_and_keeps_no_model(tmp_path, monkeypatch, precision):
+    monkeypatch.setattr("convatlas.training.precision.cpu_computes_bf16", lambda: True)
+    with pytest.raises(
+        UserError, match=r"the loss became (nan|inf) at step \d+ .*: \S+ \(\w+\) (gives|has) .*Give a smaller --lr"
+    ):
         train(
-            small_recipe(model="vgg.pocket", optimizer="sgd", lr=1e6, clip_grad=0.0, warmup=0.0),
+            small_recipe(model="vgg.pocket", optimizer="sgd", lr=1e6, clip_grad=0.0, warmup=0.0, precision=precision),
             tmp_path / "run",
             data=small_data(),
         )
@@ -233,6 +237,8 @@ def test_other_runtime_errors_are_not_hidden(tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "_step", step)
     with pytest.raises(RuntimeError, match="something else"):
         train(small_recipe(), tmp_path / "run", data=small_data())
+    summary = codec.read(RunSummary, tmp_path / "run" / "summary.json")
+    assert (summary.status, summary.cause) == ("failed", "something else")
 
 
 def test_looks_at_test_are_counted_and_dated(tmp_path):

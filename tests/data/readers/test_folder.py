@@ -162,6 +162,16 @@ def test_a_corrupt_picture_is_named_and_left_out_only_if_told_so(tmp_path):
     assert "1 unreadable pictures left out" in data.description
 
 
+def test_more_than_half_the_pictures_are_not_left_out(tmp_path):
+    root = write_classes(tmp_path)
+    for i in range(5):
+        for name in ("ants", "bees"):
+            (root / name / f"{i:02}.png").write_bytes(b"")
+    assert len(load(root, skip_unreadable=True).skipped) == 10
+    (root / "ants" / "05.png").write_bytes(b"")
+    refused(root, "11 of 20 pictures cannot be read, ants/00.png the first of them", skip_unreadable=True)
+
+
 def test_leaving_a_picture_out_does_not_move_the_others(tmp_path):
     root = write_classes(tmp_path)
     before = load(root).split
