@@ -16,6 +16,7 @@ from convatlas.records import storage
 
 from .makers import convatlas, environment, picture_folder
 
+DIGITS = ["--data", "digits", "--image-size", "32"]
 SMALL = ["--models", "lenet.pocket,alexnet.pocket", "--epochs", "1"]
 
 
@@ -147,7 +148,7 @@ def wait_for(path, process, lines):
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stopped_training_goes_on(tmp_path, number, code):
-    process = begin(tmp_path, "train", "lenet.pocket", "--epochs", "20", "--out", "run")
+    process = begin(tmp_path, "train", "lenet.pocket", *DIGITS, "--epochs", "40", "--out", "run")
     wait_for(tmp_path / "run" / "metrics.jsonl", process, 2)
     os.killpg(process.pid, number)
     _, err = process.communicate(timeout=60)
@@ -156,18 +157,18 @@ def test_a_stopped_training_goes_on(tmp_path, number, code):
     assert "Go on with: convatlas train --resume run" in err
     recipe = tmp_path / "run" / "recipe.json"
     sound = recipe.read_text()
-    recipe.write_text(sound.replace('"epochs": 20', '"epochs": 5'))
+    recipe.write_text(sound.replace('"epochs": 40', '"epochs": 5'))
     refused = convatlas("train", "--resume", "run", folder=tmp_path)
     assert refused.returncode == 2
-    assert "recipe.json was changed since the state was saved: epochs 20 -> 5" in refused.stderr
+    assert "recipe.json was changed since the state was saved: epochs 40 -> 5" in refused.stderr
     recipe.write_text(sound)
     result = convatlas("train", "--resume", "run", folder=tmp_path)
     assert result.returncode == 0, result.stderr
-    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 20
+    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 40
 
 
 def test_a_resumed_run_has_the_threads_that_it_began_with(tmp_path):
-    process = begin(tmp_path, "train", "lenet.pocket", "--epochs", "6", "--threads", "1", "--out", "run")
+    process = begin(tmp_path, "train", "lenet.pocket", *DIGITS, "--epochs", "40", "--threads", "1", "--out", "run")
     wait_for(tmp_path / "run" / "metrics.jsonl", process, 1)
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
@@ -214,9 +215,9 @@ def test_a_second_signal_ends_also_what_is_deaf_to_it(tmp_path, number, code):
 
 
 def test_a_killed_training_goes_on_to_the_same_result(tmp_path):
-    whole = convatlas("train", "alexnet.pocket", "--epochs", "2", "--threads", "1", "--out", "whole", folder=tmp_path)
+    whole = convatlas("train", "alexnet.pocket", *DIGITS, "--epochs", "5", "--threads", "1", "--out", "whole", folder=tmp_path)
     assert whole.returncode == 0, whole.stderr
-    process = begin(tmp_path, "train", "alexnet.pocket", "--epochs", "2", "--threads", "1", "--out", "cut")
+    process = begin(tmp_path, "train", "alexnet.pocket", *DIGITS, "--epochs", "5", "--threads", "1", "--out", "cut")
     wait_for(tmp_path / "cut" / "metrics.jsonl", process, 1)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate(timeout=60)
@@ -228,7 +229,7 @@ def test_a_killed_training_goes_on_to_the_same_result(tmp_path):
 
 def test_a_stopped_comparison_keeps_what_is_finished_and_goes_on(tmp_path):
     models = "lenet.pocket,alexnet.pocket,resnet.pocket"
-    process = begin(tmp_path, "compare", "--models", models, "--epochs", "1", "--out", "c")
+    process = begin(tmp_path, "compare", "--models", models, *DIGITS, "--epochs", "3", "--out", "c")
     for _ in range(600):
         if process.poll() is not None or (tmp_path / "c/runs/alexnet.pocket-seed0/summary.json").exists():
             break
@@ -270,7 +271,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path):
         "    with storage.explained(path): raise OSError(errno.ENOSPC, 'No space left on device')\n"
         "storage.write_bytes = write\n"
         "from convatlas.cli.main import main\n"
-        "sys.argv = ['convatlas', 'train', 'lenet.pocket', '--epochs', '1', '--out', 'run']\n"
+        "sys.argv = ['convatlas', 'train', 'lenet.pocket', '--data', 'digits', '--image-size', '32', '--epochs', '1', '--out', 'run']\n"
         "main()\n"
     )
     result = subprocess.run(

@@ -11,7 +11,8 @@ import pytest
 from .makers import environment, picture_folder
 
 CONVATLAS = Path(sys.executable).parent / "convatlas"
-TRAIN = [CONVATLAS, "train", "lenet.pocket", "--epochs", "1", "--batch-size", "500", "--out", "run"]
+DIGITS = ["--data", "digits", "--image-size", "32"]
+TRAIN = [CONVATLAS, "train", "lenet.pocket", *DIGITS, "--epochs", "1", "--batch-size", "500", "--out", "run"]
 CANNOT_BE_WRITTEN = "/proc/nowhere"
 """Also for root, whom permissions do not stop."""
 

@@ -155,6 +155,12 @@ def test_a_first_line_that_fails_leaves_no_empty_file(tmp_path, monkeypatch):
     with pytest.raises(StorageError, match="the disk is full"):
         storage.append_line(tmp_path / "log", "x\n")
     assert list(tmp_path.iterdir()) == []
+    monkeypatch.undo()
+    storage.append_line(tmp_path / "log", "kept\n")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageError, match="the disk is full"):
+        storage.append_line(tmp_path / "log", "x\n")
+    assert (tmp_path / "log").read_text().startswith("kept\n")
 
 
 def test_what_a_crash_left_is_swept_and_nothing_else(tmp_path):

@@ -140,7 +140,7 @@ class _NoArray(Exception):
 class _ArrayMarker:
     """Stands for numpy's ndarray class in the pickle; it can be named but not called."""
 
-    def __new__(cls) -> "_ArrayMarker":
+    def __new__(cls, *_: object) -> "_ArrayMarker":
         raise _NoArray("it calls numpy.ndarray")
 
 
