@@ -112,6 +112,10 @@ RECORDS = {
 }
 
 
+def read_batch(path):
+    return cifar._batch(path.read_bytes(), b"labels", 10, where="the batch")
+
+
 def read_state(path):
     path.rename(path.with_name("state-1.pt"))
     return checkpoint.load_state(path.parent, note=lambda text: None)
@@ -162,6 +166,8 @@ CASES = [
     *(("p.png", lambda path: read_picture(path, size=8, channels=3), name, make) for name, make in PICTURES.items()),
     *(("recipe.json", lambda path: codec.read(Recipe, path), name, make) for name, make in RECORDS.items()),
     *(("metrics.jsonl", read_metrics, name, lambda make=make: make() + b"\n") for name, make in RECORDS.items()),
+    ("data_batch_1", read_batch, "memo of 2^31 places", lambda: b"\x80\x02}r" + struct.pack("<I", 2**31 - 1) + b"."),
+    ("data_batch_1", read_batch, "string of 2^62 bytes", lambda: b"\x80\x04\x8d" + struct.pack("<Q", 2**62) + b"."),
     ("train-images-idx3-ubyte.gz", lambda path: idx.read_idx("mnist", path.parent, verify=False), "2 GB", lambda: gzipped(2**31)),
 ]
 

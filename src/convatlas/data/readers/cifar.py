@@ -7,6 +7,7 @@ forged file ends in an error.
 import gzip
 import io
 import pickle
+import pickletools
 import tarfile
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -188,8 +189,16 @@ class _ArrayUnpickler(pickle.Unpickler):
         raise _NoArray("it asks for an object outside the file")
 
 
+def _check_memo(content: bytes) -> None:
+    """Refuse a pickle that numbers what it remembers beyond its own length: the unpickler would make room for so many."""
+    for opcode, argument, _ in pickletools.genops(content):
+        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and isinstance(argument, int) and argument >= len(content):
+            raise _NoArray(f"it remembers {argument:,} things")
+
+
 def _unpickle(content: bytes, *, where: str) -> dict[Any, Any]:
     try:
+        _check_memo(content)
         value = _ArrayUnpickler(io.BytesIO(content), encoding="bytes").load()
     except _NoArray as error:
         raise UserError(f"{where} is refused: {error}, which CIFAR never does", fix="Do not trust it.") from None
