@@ -19,6 +19,8 @@ from convatlas.arith.shapes import (
     unread,
 )
 
+pytestmark = pytest.mark.untraced  # long computations, whose lines other tests reach
+
 WINDOWS = st.fixed_dictionaries(
     {"kernel": st.integers(1, 6), "stride": st.integers(1, 7), "padding": st.integers(0, 9), "dilation": st.integers(1, 5)}
 )

@@ -46,6 +46,8 @@ from convatlas.records.model import GoldenRow
 from convatlas.records.run import Recipe
 from convatlas.training.recipe import check_recipe
 
+pytestmark = pytest.mark.untraced  # long computations, whose lines other tests reach
+
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 FAMILY_PAGES = sorted((DOCS / "families").glob("*.md"))

@@ -38,6 +38,7 @@ def rows(record, operation):
 # The whole atlas
 
 
+@pytest.mark.untraced  # which would be timed along
 @EVERY
 def test_every_variant_in_less_than_a_second_and_with_the_committed_numbers(name):
     """Processor time, since other work may go on beside, the best of three: now and then torch imports, or garbage is collected."""

@@ -16,6 +16,8 @@ from PIL import Image
 from convatlas.data.preprocessing import preprocess
 from convatlas.models.registry import create_model
 
+pytestmark = pytest.mark.untraced  # long computations, whose lines other tests reach
+
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 CIFAR = {"resnet20": 91.73, "resnet32": 92.63, "resnet44": 93.10, "resnet56": 93.39}
 MEAN, STD = torch.tensor((0.485, 0.456, 0.406)).reshape(3, 1, 1), torch.tensor((0.229, 0.224, 0.225)).reshape(3, 1, 1)

@@ -13,6 +13,8 @@ from convatlas.models.registry import MODELS, create_model
 from tests.parity.comparing import IN_FLOAT64, PAIRS, REBUILT, apart, compare, draw, far
 from tests.parity.reference_libraries import timm, torchvision
 
+pytestmark = pytest.mark.untraced  # long computations, whose lines other tests reach
+
 
 @pytest.mark.parametrize(("name", "library"), PAIRS)
 def test_same_outputs_gradients_and_statistics(name, library):

@@ -102,6 +102,11 @@ def test_a_batch_that_asks_for_more(value, reason):
     refused(reason, cifar._unpickle, content, where="the batch")
 
 
+def test_a_batch_whose_memo_has_no_end():
+    content = b"\x80\x02}r" + (2**31 - 1).to_bytes(4, "little") + b"."
+    refused("it remembers 2,147,483,647 things", cifar._unpickle, content, where="the batch")
+
+
 def test_a_batch_that_asks_for_objects_outside(tmp_path):
     with (tmp_path / "batch").open("wb") as file:
         Outside(file, protocol=2).dump("x")
