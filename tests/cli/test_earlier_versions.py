@@ -36,6 +36,11 @@ def test_a_stopped_run_is_gone_on_with_to_its_end(here, name):
     assert not (here / name / "state.pt").exists()
 
 
+def test_threads_that_cannot_be_are_refused_in_resuming_too(here):
+    refused = command("train", "--resume", "2-stopped", "--threads", "0", folder=here)
+    assert (refused.returncode, refused.stderr) == (2, "error: --threads is 0. Give a whole number from 1 to 1024.\n")
+
+
 def test_a_finished_run_is_judged_as_it_was(here):
     said = summary(here / "1-finished")["val_accuracy"]
     judged = command("eval", "1-finished", "--split", "val", "--json", folder=here)

@@ -116,7 +116,8 @@ def _resume(folder: Path, root: Path | None, *, threads: int | None, explain: bo
 
     with together() as world:
         recipe = world.agreed(lambda: codec.read(Recipe, folder / "recipe.json"))
-        use_threads(threads or world.agreed(lambda: _threads_before(folder, world.ranks)), world)
+        before = world.agreed(lambda: _threads_before(folder, world.ranks))
+        use_threads(before if threads is None else threads, world)
         if world.leads:
             with storage.held(folder):
                 pass  # who comes second is told before the data are loaded
