@@ -18,11 +18,13 @@ _HOME = {
     "to_torchvision": "convatlas.models.pretrained",
     "trace": "convatlas.inspection.trace",
     "Preprocessing": "convatlas.records.weights",
+    "Study": "convatlas.study.plan_file",
     "UserError": "convatlas.errors",
 }
 
 __all__ = [
     "Preprocessing",
+    "Study",
     "UserError",
     "create_model",
     "ledger",

@@ -33,6 +33,10 @@ def first_line(error: BaseException) -> str:
     return str(error).strip().split("\n")[0] or type(error).__name__
 
 
+class InUseError(UserError):
+    """Another process works in the folder. Nothing is wrong with what is to be done there: it may be done already, or later."""
+
+
 class StorageError(UserError):
     """A file could not be written. Nothing is wrong with the run that wanted it: it goes on once there is room."""
 

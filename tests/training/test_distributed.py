@@ -331,7 +331,9 @@ def test_ten_runs_in_a_row_end_cleanly(tmp_path):
     (_, first, said), (_, second, more) = (ended(process) for process in processes)
     assert re.findall(r"^-?\d+$", first, re.MULTILINE) == ["0"] * 10, said
     assert re.findall(r"^-?\d+$", second, re.MULTILINE) == ["0"] * 10, more
-    assert (more, second.replace("0\n", "")) == ("", ""), "only the first process speaks"
+    # Where no names can be looked up (no network), torch itself warns of it, once a run.
+    ours = re.sub(r"^\[W\S+ \S+ socket\.cpp:\d+\] .*hostname.*\n", "", more, flags=re.MULTILINE)
+    assert (ours, second.replace("0\n", "")) == ("", ""), "only the first process speaks"
     assert sorted(path.name for path in tmp_path.glob("*/model.safetensors")) == ["model.safetensors"] * 10
 
 

@@ -155,7 +155,7 @@ def _of_model(name: str, size: int | None) -> FieldCalc:
     from convatlas.models.registry import MODELS
     from convatlas.models.user_files import is_user_file
 
-    if name not in MODELS and not is_user_file(name):
+    if name not in MODELS and "{" not in name and not name.endswith((".yaml", ".yml")) and not is_user_file(name):
         raise _unknown(name, MODELS)
     ledger, rows = ledger_of(name, image_size=size, in_chans=None, num_classes=None), []
     sees = [(row.receptive_field, row.least_field, row.jump, row.start) for row in ledger.rows]

@@ -16,6 +16,7 @@ from convatlas.cli.console import OUT, clock, count, printable, say, tell, tell_
 from convatlas.errors import UserError
 from convatlas.models.papers import PAPERS
 from convatlas.records import codec, storage
+from convatlas.records.naming import split_names
 from convatlas.records.run import Recipe, RunSummary, read_run
 from convatlas.records.study import Comparison
 
@@ -68,17 +69,21 @@ def compare(
     resume: Annotated[Path | None, typer.Option("--resume", help="Go on with the unfinished comparison in this folder.")] = None,
     no_verify: o.NoVerify = False,
     skip_unreadable: o.SkipUnreadable = False,
+    code: o.Code = None,
     as_json: o.Json = False,
 ) -> None:
     """Train several models under one recipe and an equal budget; write report.html, results.csv and results.json."""
     o.use_allocator("auto")
     if resume is not None:
         o.nothing_beside_resume(context)
+        o.trust_code(code)
         _go_on(resume, data_root, threads=threads, as_json=as_json)
         return
+    if code:
+        raise UserError("--code is for --resume: files that are named as models are run anyway", fix="Leave it out.")
     o.check_new(out)
     chosen = o.DataOptions(data, data_root, image_size, validation, not no_verify, skip_unreadable)
-    names = tuple(n.strip() for n in models.split(",") if n.strip()) if models is not None else _pocket_members()
+    names = tuple(map(o.typed_model, split_names(models))) if models is not None else _pocket_members()
     recipe = o.make_recipe(
         names[0] if names else "",
         chosen,
@@ -117,6 +122,7 @@ def _begin(
 ) -> None:
     from convatlas.cli.working import load, say_what_it_is, tied_to, use_threads
     from convatlas.models.registry import find_variant
+    from convatlas.models.user_files import codes_of
     from convatlas.study.compare import Plan, begin, check_plan
     from convatlas.training.recipe import check_recipe
 
@@ -126,7 +132,8 @@ def _begin(
     use_threads(threads)
     data = load(chosen)
     now = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
-    plan = Plan(out.name, now, _command(recipe, names, seeds), names, seeds, tied_to(recipe, data, batch_given=batch_given))
+    shared = tied_to(recipe, data, batch_given=batch_given)
+    plan = Plan(out.name, now, _command(recipe, names, seeds), names, seeds, shared, codes_of(names))
     check_plan(plan, data)
     say_what_it_is(data)
     begin(plan, out)
@@ -136,7 +143,7 @@ def _begin(
 def _command(recipe: Recipe, names: tuple[str, ...], seeds: tuple[int, ...]) -> str:
     """What to type for the same comparison: every setting that is not the default. The data's place is the reader's own."""
     plain = o.make_recipe("", o.DataOptions(recipe.data, None, None, 0.1, True, False), **UNSAID, optimizer=recipe.optimizer)
-    words = ["convatlas compare", f"--models {','.join(names)}", f"--data {recipe.data}"]
+    words = ["convatlas compare", f"--models {shlex.quote(','.join(names))}", f"--data {recipe.data}"]
     words.append(f"--seeds {','.join(map(str, seeds))}{',' if len(seeds) == 1 else ''}")
     words += [f"--optimizer {recipe.optimizer}"] if recipe.optimizer != "adamw" else []
     for setting in SAID:
@@ -154,9 +161,12 @@ def _command(recipe: Recipe, names: tuple[str, ...], seeds: tuple[int, ...]) -> 
 
 def _go_on(folder: Path, root: Path | None, *, threads: int | None, as_json: bool) -> None:
     from convatlas.cli.working import load_for, use_threads
+    from convatlas.models.registry import find_variant
     from convatlas.study.compare import Plan
 
     plan = codec.read(Plan, folder / "plan.json")
+    for name in plan.models:
+        find_variant(name)
     use_threads(threads)
     _run(folder, plan, load_for(plan.recipe, root), as_json=as_json)
 

@@ -10,8 +10,9 @@ import typer
 from rich.table import Table
 
 from convatlas.cli.console import OUT, count, counted, tell, tell_json
-from convatlas.cli.options import Json
+from convatlas.cli.options import Json, typed_model
 from convatlas.inspection.difference import channels, difference
+from convatlas.models.papers import PAPERS
 from convatlas.records.model import LayerDiff, LayerRecord, ModelDiff, PartDiff, PartTotals, TraceRecord
 
 ImageSize = Annotated[int | None, typer.Option("--image-size", help="Pixels a side, for both (default: its own for each).")]
@@ -26,6 +27,7 @@ def diff(
     as_json: Json = False,
 ) -> None:
     """What differs between two variants, and what that does to parameters, MACs and receptive field."""
+    first, second = typed_model(first), typed_model(second)
     record = difference(_traced(first, image_size, num_classes), _traced(second, image_size, num_classes))
     if as_json:
         tell_json({"models": [first, second], "difference": record})
@@ -189,7 +191,9 @@ def _notes(first: str, second: str, record: ModelDiff) -> None:
     if record.same_layers:
         _line("", "All layers are the same. What is computed between them, and initial weights, are not compared.")
         return
-    families = dict.fromkeys(find_variant(name).family for name in (first, second))
+    families = dict.fromkeys(found for name in (first, second) if (found := find_variant(name).family) in PAPERS)
+    if not families:
+        return
     tell(f"why: {', '.join(f'docs/families/{family}.md' for family in families)}")
 
 

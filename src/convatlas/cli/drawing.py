@@ -11,6 +11,7 @@ from convatlas.cli.showing import ledger_of
 from convatlas.errors import UserError
 from convatlas.records import codec, storage
 from convatlas.records.ledger import Ledger
+from convatlas.records.naming import short_name
 from convatlas.report.charts.svg import Markup
 from convatlas.report.diagram.evolution import evolution_svg
 from convatlas.report.diagram.network import network_svg
@@ -68,6 +69,8 @@ def _stem(name: str | None, ledger: Path | None) -> str:
     """What the file is called if nobody says: after the variant, the factory in net.py:make, the ledger, or `evolution`."""
     if name is None:
         return "evolution" if ledger is None else ledger.stem
+    if "{" in name:
+        return short_name(name)
     path, colon, factory = name.rpartition(":")
     return f"{Path(path).stem}.{factory}" if colon else name
 

@@ -46,7 +46,7 @@ def gradients(
 ) -> None:
     """Gradients layer by layer: of models before the first step, or along runs that were trained with --gradients."""
     o.check_new(out)
-    runs = [Path(name) for name in names if (Path(name) / "recipe.json").exists()]
+    runs = [Path(name) for name in names if o.is_run(name)]
     if runs and len(runs) < len(names):
         raise UserError("models and runs cannot be mixed", fix="Give models only, or run folders only.")
     if runs:
@@ -80,6 +80,7 @@ def _measured(
     from convatlas.training.gradients import fixed_batch
     from convatlas.training.prepare import check_fits
 
+    names = [o.typed_model(name) for name in names]
     _check(names, seeds, batch_size)
     check_change(norm=norm, start=start)
     variants = [name for name in names if not is_user_file(name)]
@@ -129,7 +130,8 @@ def _flow(name: str, images: "DataSet", batch: "tuple[Tensor, Tensor]", *, seed:
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        own = model_from_file(name) if is_user_file(name) else network_for(name, images, size=images.image_size)
+        asked = {"num_classes": images.num_classes, "in_chans": images.in_chans, "image_size": images.image_size}
+        own = model_from_file(name, **asked) if is_user_file(name) else network_for(name, images, size=images.image_size)
         model = changed(own, norm=norm, start=start)
     flow = gradient_flow(model, *batch, name=name, seed=seed)
     pairs = [(batch[0][i], batch[0][i + 1]) for i in range(min(PAIRS, len(batch[1]) - 1))]

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from convatlas.cli.console import say, tell, tell_json
-from convatlas.cli.options import Json, check_new, fresh_folder
+from convatlas.cli.options import Code, Json, check_new, fresh_folder
 from convatlas.cli.subjects import Wanted, file_name, find_subject, looked
 from convatlas.errors import UserError, unknown_name
 from convatlas.records import codec, storage
@@ -37,13 +37,14 @@ def look(
         int | None, typer.Option("--target", help="Class index that maps speak for (default: the likeliest).")
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="New folder for page, pictures and records.")] = None,
+    code: Code = None,
     as_json: Json = False,
 ) -> None:
     """Feature maps, filters, activity, effective receptive fields, and what an answer rests on, as one page."""
     check_new(out)
     parts = _parts(only)
     _check_used(parts, layer or [], target)
-    subject = find_subject(name, pretrained=pretrained, image_size=image_size, in_chans=in_chans)
+    subject = find_subject(name, pretrained=pretrained, image_size=image_size, in_chans=in_chans, code=code)
     kept = "gradients" in parts and subject.folder is not None and (subject.folder / FILE).exists()
     if only is not None and "gradients" in parts and not kept:
         raise UserError(f"{name} kept no gradients", fix="Train a run with --gradients, or leave the part gradients out.")

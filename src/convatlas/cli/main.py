@@ -19,9 +19,11 @@ from convatlas.cli import (
     drawing,
     flowing,
     looking,
+    lr,
     recipes,
     scaling,
     showing,
+    studies,
     training,
     weights,
 )
@@ -56,8 +58,10 @@ app.command("data")(atlas.data)
 app.command("recipes")(recipes.recipes)
 app.command("weights")(weights.weights)
 app.command("convert")(converting.convert)
+app.command("lr")(lr.lr)
 app.command("scale")(scaling.scale)
 app.add_typer(calculating.app)
+app.add_typer(studies.app)
 calculating.app.command("stack")(calculating_stacks.stack)
 calculating.app.command("rf")(calculating_stacks.rf)
 
@@ -107,7 +111,8 @@ def main() -> None:
 def _check_processes(words: list[str]) -> None:
     """Of several processes that torchrun started only `train` makes one; any other command would be done by each."""
     several = "LOCAL_RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1"
-    if several and words and words[0] in {command.name for command in app.registered_commands} - {"train"}:
+    known = {command.name for command in app.registered_commands} - {"train"}
+    if several and words and (words[0] in known or (words[0] == "study" and words[1:2] != ["work"])):
         what = f"`convatlas {words[0]}` is the work of one process, and torchrun started {os.environ['WORLD_SIZE']}"
         raise UserError(what, fix="Leave torchrun out; only `convatlas train` runs in several processes.")
 

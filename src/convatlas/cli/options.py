@@ -10,7 +10,9 @@ import typer
 
 from convatlas.errors import UserError
 from convatlas.records import storage
+from convatlas.records.naming import short_name
 from convatlas.records.run import Recipe
+from convatlas.training.recipes import DEFAULT_EPOCHS, NOT_MIRRORED, completed, find_recipe
 
 Json = Annotated[bool, typer.Option("--json", help="The result as JSON on standard output.")]
 Data = Annotated[str, typer.Option("--data", "-d", help="Data set: see `convatlas data`.")]
@@ -32,6 +34,7 @@ Flip = Annotated[bool | None, typer.Option("--flip/--no-flip", help="Mirror half
 Crop = Annotated[int | None, typer.Option("--crop", help="Shift images by up to this many pixels (default: an eighth).")]
 Cutout = Annotated[int, typer.Option("--cutout", help="Blank a square of this side, in pixels.")]
 Validation = Annotated[float, typer.Option("--validation", help="Share of the training images held out for validation.")]
+DataFraction = Annotated[float, typer.Option("--data-fraction", help="Train on this share of the training images.")]
 ImageSize = Annotated[int | None, typer.Option("--image-size", help="Resize images to this many pixels a side.")]
 Precision = Annotated[str, typer.Option("--precision", help="auto, fp32 or bf16.")]
 MemoryFormat = Annotated[str, typer.Option("--memory-format", help="auto, channels_last or contiguous.")]
@@ -41,12 +44,9 @@ SyncBatchNorm = Annotated[bool, typer.Option("--sync-batchnorm", help="With torc
 Allocator = Annotated[str, typer.Option("--allocator", help="auto (keep memory from step to step) or system.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
 Threads = Annotated[int | None, typer.Option("--threads", help="Processor threads (default: all cores).")]
-
-DEFAULT_LR = {"adamw": 0.003, "adam": 0.001, "sgd": 0.1, "muon": 0.02}
-DEFAULT_WEIGHT_DECAY = {"adamw": 0.05, "sgd": 5e-4}
-DEFAULT_EPOCHS = 10
-NOT_MIRRORED = ("mnist", "digits")
-"""Data whose classes change in a mirror."""
+Code = Annotated[
+    list[Path] | None, typer.Option("--code", help="A Python file that may be run, since it makes the run's network. Repeatable.")
+]
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,14 @@ class DataOptions:
     validation: float
     verify: bool
     skip_unreadable: bool
+    fraction: float = 1.0
+
+
+def data_of(recipe: Recipe, root: Path | None, *, verify: bool) -> DataOptions:
+    """The data that a recipe names, at `root`."""
+    return DataOptions(
+        recipe.data, root, recipe.image_size, recipe.validation, verify, recipe.skip_unreadable, recipe.data_fraction
+    )
 
 
 def make_recipe(
@@ -75,16 +83,14 @@ def make_recipe(
     **rest: Any,
 ) -> Recipe:
     """The recipe that the options make. It is not tied to any data yet."""
-    return Recipe(
-        model=model,
-        data=data.name,
-        data_fingerprint="",
+    begun = completed(model, data.name, optimizer)
+    return replace(
+        begun,
         epochs=epochs,
         minutes=minutes,
-        optimizer=optimizer,
-        lr=DEFAULT_LR.get(optimizer, 0.003) if lr is None else lr,
-        weight_decay=DEFAULT_WEIGHT_DECAY.get(optimizer, 0.0) if weight_decay is None else weight_decay,
-        flip=data.name not in NOT_MIRRORED if flip is None else flip,
+        lr=begun.lr if lr is None else lr,
+        weight_decay=begun.weight_decay if weight_decay is None else weight_decay,
+        flip=begun.flip if flip is None else flip,
         crop=crop,
         validation=data.validation,
         image_size=data.image_size,
@@ -108,8 +114,6 @@ def recipe_of(settings: Mapping[str, Any]) -> Recipe:
 
 def changed(name: str, settings: Mapping[str, Any]) -> Recipe:
     """The recipe called `name` with some settings replaced. Raises UserError for an unknown one."""
-    from convatlas.training.recipes import find_recipe
-
     base = find_recipe(name)
     if "minutes" in settings and "epochs" not in settings:
         base = replace(base, epochs=None, sizes=())
@@ -128,16 +132,41 @@ def use_allocator(wanted: str) -> None:
         keep_memory()
 
 
+def trust_code(code: list[Path] | None) -> None:
+    """Let the Python files that --code names make networks."""
+    from convatlas.models.user_files import trust
+
+    for path in code or ():
+        if not path.is_file():
+            raise UserError(f"--code {path} is no file", fix="Check the path.")
+        trust(path)
+
+
+def typed_model(name: str) -> str:
+    """The canonical name of a model that was named on the command line: its Python file, if it has one, is trusted with that."""
+    from convatlas.models.configuration import factory_of, is_user_file, model_name
+    from convatlas.models.user_files import trust
+
+    if is_user_file(name):
+        trust(factory_of(name)[0])
+    return model_name(name)
+
+
+def is_run(name: str) -> bool:
+    """Whether a run's folder is meant, and no model."""
+    return "{" not in name and (Path(name) / "recipe.json").exists()
+
+
 def fresh_folder(what: str) -> Path:
     """A folder below runs/ that does not exist yet, named after what is run and when."""
-    base = Path("runs") / f"{what}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
+    base = Path("runs") / f"{short_name(what)}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
     tries = [base, *(base.with_name(f"{base.name}-{i}") for i in range(2, 100))]
     return next(path for path in tries if not path.exists())
 
 
 def nothing_beside_resume(context: typer.Context) -> None:
     """Refuse settings beside --resume: the run goes on with its own recipe, and nothing is skipped silently."""
-    allowed = {"resume", "data_root", "threads", "explain", "allocator", "as_json"}
+    allowed = {"resume", "data_root", "threads", "explain", "allocator", "as_json", "code"}
     given = [name for name in context.params if on_the_command_line(context, name) and name not in allowed]
     if given:
         names = ", ".join(given)

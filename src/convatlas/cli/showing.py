@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from convatlas.cli.console import OUT, counted, narrowest, printable, tell, tell_json, tell_table
-from convatlas.cli.options import Json, check_new
+from convatlas.cli.options import Json, check_new, typed_model
 from convatlas.errors import UserError
 from convatlas.records import storage
 from convatlas.records.ledger import Ledger, LedgerRow
@@ -20,7 +20,7 @@ from convatlas.report import ledger_words as words
 from convatlas.report.folding import Branch, Item, rows_in, tree
 from convatlas.report.ledger_page import ledger_page, memory_needs
 
-Name = Annotated[str, typer.Argument(help="A model of `convatlas list --all`, or a factory: path/to/file.py:make_model.")]
+Name = Annotated[str, typer.Argument(help="A model of `convatlas list --all`, configured or not, or a factory: net.py:make.")]
 ImageSize = Annotated[
     int | None, typer.Option("--image-size", help="Pixels a side (default: what it was published for, or 224).")
 ]
@@ -54,19 +54,24 @@ def show(
 
 
 def ledger_of(name: str, *, image_size: int | None, in_chans: int | None, num_classes: int | None) -> Ledger:
-    """The ledger of a variant, built on the meta device, or of what a factory in a file makes."""
+    """The ledger of a model named on the command line: built on the meta device, or what a factory in a file makes."""
     import torch
 
     from convatlas.inspection.ledger import ledger
     from convatlas.models.registry import create_model, find_variant
-    from convatlas.models.user_files import is_user_file, model_from_file
+    from convatlas.models.user_files import DEFAULTS, is_user_file, model_from_file, takes
 
+    name = typed_model(name)
     if is_user_file(name):
-        if num_classes is not None:
-            raise UserError("--num-classes is for models of the atlas", fix="Let the factory make the number of classes.")
-        size = 224 if image_size is None else image_size
+        usual = takes(name)
+        if num_classes is not None and "num_classes" not in usual:
+            what = "--num-classes is for models of the atlas, and factories that take num_classes"
+            raise UserError(what, fix="Let the factory make the number of classes.")
+        asked = {"num_classes": num_classes, "in_chans": in_chans, "image_size": image_size}
+        shape = {**DEFAULTS, **usual, **{key: value for key, value in asked.items() if value is not None}}
         with redirect_stdout(sys.stderr):  # what somebody's network prints is no part of the result
-            return ledger(model_from_file(name), (3 if in_chans is None else in_chans, size, size), name=name)
+            model = model_from_file(name, **asked)
+            return ledger(model, (shape["in_chans"], shape["image_size"], shape["image_size"]), name=name)
     variant = find_variant(name)
     size = variant.image_size if image_size is None else image_size
     channels = variant.in_chans if in_chans is None else in_chans

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from convatlas.cli.console import printable
+from convatlas.cli.options import is_run, trust_code, typed_model
 from convatlas.errors import UserError
 from convatlas.records.weights import Preprocessing
 
@@ -53,14 +54,20 @@ class Wanted:
 # The network
 
 
-def find_subject(name: str, *, pretrained: str | None, image_size: int | None, in_chans: int | None) -> Subject:
-    """A run's network, one from a file, or a variant of the atlas."""
+def find_subject(
+    name: str, *, pretrained: str | None, image_size: int | None, in_chans: int | None, code: list[Path] | None = None
+) -> Subject:
+    """A run's network, one from a file, or a variant of the atlas, configured or not. `code` are files that a run may run."""
     from convatlas.models.user_files import is_user_file
 
-    if (Path(name) / "recipe.json").exists() or Path(name).is_dir():
+    if is_run(name) or ("{" not in name and Path(name).is_dir()):
         if (pretrained, image_size, in_chans) != (None, None, None):
             raise UserError("a run has its own weights, image size and channels", fix="Leave --pretrained and the like out.")
+        trust_code(code)
         return _run(Path(name))
+    if code:
+        raise UserError("--code is for a run's folder: a file that is named as the model is run anyway", fix="Leave it out.")
+    name = typed_model(name)
     if is_user_file(name):
         if pretrained is not None:
             raise UserError("--pretrained is for models of the atlas", fix="Let the function in the file load the weights.")
@@ -71,23 +78,27 @@ def find_subject(name: str, *, pretrained: str | None, image_size: int | None, i
 
 
 def _run(folder: Path) -> Subject:
+    from convatlas.models.user_files import OwnNetwork
     from convatlas.training.checkpoint import load_model
 
     model, config = load_model(folder)
+    if isinstance(model, OwnNetwork):
+        model = model.stages[0]  # its layers have the names that its file gives them
     what = f"{config.model} as trained in {folder.name or folder}"
     return Subject(config.model, model, what, True, config.preprocessing, config.classes, folder)
 
 
 def _own(name: str, image_size: int | None, in_chans: int | None) -> Subject:
-    from convatlas.models.user_files import model_from_file
+    from convatlas.models.user_files import model_from_file, takes
 
     if in_chans not in (None, 1, 3):
         raise UserError(f"--in-chans is {in_chans}", fix="Pictures have 1 channel or 3.")
-    size = 224 if image_size is None else image_size
+    size = takes(name).get("image_size", 224) if image_size is None else image_size
     mean, std = GREY if in_chans == 1 else IMAGENET
     how = Preprocessing(mean, std, size, size, "bicubic")
     what = "weights as the file makes them; whether they are trained is not known, and for random ones no map means anything"
-    return Subject(name, model_from_file(name), what, True, how, ())
+    model = model_from_file(name, in_chans=in_chans, image_size=image_size)
+    return Subject(name, model, what, True, how, ())
 
 
 def _variant(name: str, pretrained: str | None, image_size: int | None) -> Subject:

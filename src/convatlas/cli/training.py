@@ -24,7 +24,7 @@ RECIPE_FIELDS = frozenset(field.name for field in fields(Recipe))
 
 def train(
     context: typer.Context,
-    model: Annotated[str | None, typer.Argument(help="A model of `convatlas list --all`, such as resnet.pocket.")] = None,
+    model: Annotated[str | None, typer.Argument(help="A model, such as resnet.pocket, a configured one, or net.py:make.")] = None,
     recipe: Annotated[str | None, typer.Option("--recipe", help="Begin with a recipe of `convatlas recipes`.")] = None,
     data: o.Data = "shapes",
     data_root: o.DataRoot = None,
@@ -46,6 +46,7 @@ def train(
     crop: o.Crop = None,
     cutout: o.Cutout = 0,
     validation: o.Validation = 0.1,
+    data_fraction: o.DataFraction = 1.0,
     image_size: o.ImageSize = None,
     precision: o.Precision = "auto",
     memory_format: o.MemoryFormat = "auto",
@@ -59,52 +60,55 @@ def train(
     explain: Annotated[bool, typer.Option("--explain", help="Say what the engine chose for this machine, and why.")] = False,
     no_verify: o.NoVerify = False,
     skip_unreadable: o.SkipUnreadable = False,
+    code: o.Code = None,
     as_json: o.Json = False,
 ) -> None:
     """Train one model: one recipe in, one run folder out."""
     o.use_allocator(allocator)
     if resume is not None:
         o.nothing_beside_resume(context)
+        o.trust_code(code)
         _resume(resume, data_root, threads=threads, explain=explain, as_json=as_json)
         return
+    if code:
+        raise UserError("--code is for --resume: a file that is named as the model is run anyway", fix="Leave it out.")
     o.check_new(out)
     settings = {name: value for name, value in context.params.items() if name in RECIPE_FIELDS}
     if recipe is None:
         made = o.recipe_of(settings)
     else:
         made = o.changed(recipe, {name: value for name, value in settings.items() if o.on_the_command_line(context, name)})
-    chosen = o.DataOptions(made.data, data_root, made.image_size, made.validation, not no_verify, made.skip_unreadable)
+    chosen = o.data_of(made, data_root, verify=not no_verify)
     given = recipe is not None or o.on_the_command_line(context, "batch_size")
-    place = out or o.fresh_folder(made.model)
-    _train(made, chosen, place, batch_given=given, threads=threads, explain=explain, as_json=as_json)
+    _train(made, chosen, out, batch_given=given, threads=threads, explain=explain, as_json=as_json)
 
 
 def _train(
     recipe: Recipe,
     chosen: o.DataOptions,
-    out: Path,
+    out: Path | None,
     *,
     batch_given: bool,
     threads: int | None,
     explain: bool,
     as_json: bool,
 ) -> None:
-    from convatlas.cli.working import in_turn, load, say_what_it_is, tied_to, together, use_threads, watching
-    from convatlas.models.registry import find_variant
+    from convatlas.cli.working import in_turn, load, named_here, say_what_it_is, tied_to, together, use_threads, watching
     from convatlas.training import loop
     from convatlas.training.recipe import check_recipe
 
     with together() as world:
-        find_variant(recipe.model)
+        recipe = named_here(recipe)
         check_recipe(recipe)
         use_threads(threads, world)
         data = in_turn(world, lambda: load(chosen, quiet=not world.leads))
         recipe = tied_to(recipe, data, batch_given=batch_given)
         loop.prepared(recipe, data, world)
-        folder = world.agreed(lambda: out)  # its name may come from the clock
+        folder = world.agreed(lambda: out or o.fresh_folder(recipe.model))  # its name may come from the clock
         if world.leads:
             say_what_it_is(data)
-        with watching(1, folder, _again(folder), explain=explain, silent=not world.leads) as watch:
+        again = _again(folder, recipe.model)
+        with watching(1, folder, again, explain=explain, silent=not world.leads) as watch:
             summary = loop.train(recipe, folder, data=data, watch=watch, world=world)
         if world.leads:
             _tell_run(summary, folder, as_json=as_json)
@@ -122,7 +126,8 @@ def _resume(folder: Path, root: Path | None, *, threads: int | None, explain: bo
             with storage.held(folder):
                 pass  # who comes second is told before the data are loaded
         data = in_turn(world, lambda: load_for(recipe, root, quiet=not world.leads))
-        with watching(1, folder, _again(folder), explain=explain, silent=not world.leads) as watch:
+        again = _again(folder, recipe.model)
+        with watching(1, folder, again, explain=explain, silent=not world.leads) as watch:
             summary = resume(folder, data=data, watch=watch, world=world)
         if world.leads:
             _tell_run(summary, folder, as_json=as_json)
@@ -136,9 +141,16 @@ def _threads_before(folder: Path, processes: int) -> int | None:
     return before.threads if before is not None and before.processes == processes and before.threads <= here else None
 
 
-def _again(folder: Path) -> str:
+def _again(folder: Path, model: str) -> str:
     """The command that goes on with the run in `folder`."""
-    return f"convatlas train --resume {shlex.quote(str(folder))}"
+    return f"convatlas train --resume {shlex.quote(str(folder))}{_with_code(model)}"
+
+
+def _with_code(model: str) -> str:
+    """The option that a command needs for a network of the user's own."""
+    from convatlas.models.configuration import factory_of, is_user_file
+
+    return f" --code {shlex.quote(str(factory_of(model)[0]))}" if is_user_file(model) else ""
 
 
 def _tell_run(summary: RunSummary, folder: Path, *, as_json: bool) -> None:
@@ -155,7 +167,7 @@ def _tell_run(summary: RunSummary, folder: Path, *, as_json: bool) -> None:
         say(f"left out, unreadable: {name}")
     tell(f"run folder: {folder}")
     if summary.n_test:
-        tell(f"next: convatlas eval {shlex.quote(str(folder))} --split test")
+        tell(f"next: convatlas eval {shlex.quote(str(folder))} --split test{_with_code(summary.model)}")
 
 
 def evaluate(
@@ -165,12 +177,14 @@ def evaluate(
     threads: o.Threads = None,
     engine: Annotated[str, typer.Option("--engine", help="auto, eager, folded, compile or openvino: all in fp32.")] = "auto",
     explain: Annotated[bool, typer.Option("--explain", help="Say which ways of computing were tried, and how they did.")] = False,
+    code: o.Code = None,
     as_json: o.Json = False,
 ) -> None:
     """Judge a finished run on a split of its data."""
     if split not in ("train", "val", "test"):
         raise UserError(f"there is no split called {split!r}", fix="Choose train, val or test.")
     recipe = codec.read(Recipe, folder / "recipe.json")
+    o.trust_code(code)
     from convatlas.cli.working import load_for, use_threads
     from convatlas.training.apply import evaluate_run
     from convatlas.training.inference import Engine
@@ -219,10 +233,12 @@ def predict(
     top: Annotated[int, typer.Option("--top", help="How many classes to name.", min=1)] = 5,
     engine: Annotated[str, typer.Option("--engine", help="auto, eager, folded, bf16, compile or openvino.")] = "auto",
     explain: Annotated[bool, typer.Option("--explain", help="Say which ways of computing were tried, and how they did.")] = False,
+    code: o.Code = None,
     as_json: o.Json = False,
 ) -> None:
     """Say what a finished run sees in pictures."""
     codec.read(ModelConfig, folder / "config.json")
+    o.trust_code(code)
     from convatlas.training.apply import predict_pictures
     from convatlas.training.inference import Engine
     from convatlas.training.inference_ways import ways_of

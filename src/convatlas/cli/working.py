@@ -13,16 +13,18 @@ import torch
 import typer
 
 from convatlas.cli.console import say
-from convatlas.cli.options import DataOptions
+from convatlas.cli.options import DataOptions, data_of, typed_model
 from convatlas.cli.progress import LiveWatch, PlainWatch, loading_bar, make_watch
 from convatlas.data.catalog import CATALOG
 from convatlas.data.dataset import DataSet
 from convatlas.data.loading import load_data
 from convatlas.data.places import recall
 from convatlas.errors import UserError
+from convatlas.models.registry import find_variant
 from convatlas.records.run import EpochMetrics, Recipe
 from convatlas.training.distributed import ALONE, World, joined, own_threads
 from convatlas.training.outcome import Stopped
+from convatlas.training.prepare import named
 from convatlas.training.watch import Progress
 
 SECONDS_TO_END = 2.0
@@ -61,6 +63,7 @@ def load(chosen: DataOptions, *, quiet: bool = False) -> DataSet:
             image_size=chosen.image_size,
             validation=chosen.validation,
             skip_unreadable=chosen.skip_unreadable,
+            fraction=chosen.fraction,
             verify=chosen.verify,
             progress=progress,
         )
@@ -83,8 +86,14 @@ def load_for(recipe: Recipe, root: Path | None, *, quiet: bool = False) -> DataS
     Its content is compared with the run's fingerprint, which says more than the published checksums.
     """
     place = root or recall(recipe.data_fingerprint)
-    options = DataOptions(recipe.data, place, recipe.image_size, recipe.validation, False, recipe.skip_unreadable)
-    return load(options, quiet=quiet)
+    return load(data_of(recipe, place, verify=False), quiet=quiet)
+
+
+def named_here(recipe: Recipe) -> Recipe:
+    """The recipe of a model that was named on the command line, with its canonical name. Raises UserError for an unknown one."""
+    found = named(replace(recipe, model=typed_model(recipe.model)))
+    find_variant(found.model)
+    return found
 
 
 def tied_to(recipe: Recipe, data: DataSet, *, batch_given: bool) -> Recipe:

@@ -14,7 +14,7 @@ from convatlas.data.readers.digits import read_digits
 from convatlas.data.readers.folder import read_folder
 from convatlas.data.readers.idx import read_idx
 from convatlas.data.readers.picture_files import Request
-from convatlas.data.splits import hold_out
+from convatlas.data.splits import fraction_of, hold_out
 from convatlas.data.synthetic import read_shapes
 from convatlas.errors import UserError, unknown_name
 
@@ -32,6 +32,7 @@ def load_data(
     validation: float = 0.1,
     seed: int = 0,
     skip_unreadable: bool = False,
+    fraction: float = 1.0,
     verify: bool = True,
     download: bool = False,
     progress: Progress | None = None,
@@ -42,6 +43,8 @@ def load_data(
     and width (None: as published; 64 for `folder` and `csv`). `validation` is the share of the training images held out,
     class by class, where the data has no validation split of its own; which ones depends on `seed` alone (a folder or
     list without any splits is parted 70/15/15 instead). Unreadable images are an error unless `skip_unreadable`.
+    `fraction` of the training images that are then left is kept, class by class, at least one of each: those that any smaller
+    fraction has are among them.
     `verify` checks checksums; `download` fetches a published set that is not there, to `root` or the cache.
     Pictures of `folder` and `csv` are decoded once and then mapped from a cache until a file changes (see `decoded_cache`).
     `progress(what, done, total)` is called while pictures are read (images) or files fetched (bytes).
@@ -49,7 +52,7 @@ def load_data(
     """
     if name not in CATALOG:
         raise unknown_name("data set", name, CATALOG, where="`convatlas data` lists them.")
-    _check_settings(image_size, validation)
+    _check_settings(image_size, validation, fraction)
     if download and CATALOG[name].kind == "files" and places.found(name, root) is None:
         download_entry(name, root or places.cache_folder() / name, progress=progress)
     if CATALOG[name].kind == "your own":
@@ -58,14 +61,16 @@ def load_data(
         reading = _read_own(name, Request(place, size, validation, seed, skip_unreadable, progress))
     else:
         reading = _read_published(name, root, verify=verify)
-    return _complete(name, reading, image_size=image_size, validation=validation, seed=seed)
+    return _complete(name, reading, image_size=image_size, validation=validation, fraction=fraction, seed=seed)
 
 
-def _check_settings(image_size: int | None, validation: float) -> None:
+def _check_settings(image_size: int | None, validation: float, fraction: float) -> None:
     if image_size is not None and not 1 <= image_size <= 2048:
         raise UserError(f"the image size is {image_size} pixels", fix="Choose one from 1 to 2048.")
     if not 0 <= validation < 1:
         raise UserError(f"the validation share is {validation}", fix="Choose one from 0 up to but not including 1.")
+    if not 0 < fraction <= 1:
+        raise UserError(f"the fraction of the training images is {fraction}", fix="Choose one above 0, at most 1.")
 
 
 def _read_published(name: str, root: Path | None, *, verify: bool) -> Reading:
@@ -92,13 +97,17 @@ def _read_own(name: str, request: Request) -> Reading:
     return reading
 
 
-def _complete(name: str, reading: Reading, *, image_size: int | None, validation: float, seed: int) -> DataSet:
+def _complete(
+    name: str, reading: Reading, *, image_size: int | None, validation: float, fraction: float, seed: int
+) -> DataSet:
     """The reading with a validation split, resized, and with the statistics of what is left for training."""
     train, val = reading.train, reading.val
     if val is None:
         keys = [str(index) for index in range(len(train))]
         kept, held = hold_out(keys, train.labels.tolist(), share=validation, seed=seed)
         train, val = train.subset(kept), train.subset(held)
+    if fraction < 1:
+        train = train.subset(fraction_of(train.labels.tolist(), share=fraction, seed=seed))
     parts = [_resized(part, image_size) for part in (train, val, reading.test)]
     mean, std = channel_statistics(parts[0].images)
     return DataSet(

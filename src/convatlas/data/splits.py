@@ -23,6 +23,22 @@ def hold_out(keys: Sequence[str], labels: Sequence[int], *, share: float, seed: 
     return [i for i in range(len(labels)) if i not in held], sorted(held)
 
 
+def fraction_of(labels: Sequence[int], *, share: float, seed: int) -> list[int]:
+    """Ascending indices of `share` of each class, rounded, at least one image of each.
+
+    Which ones depends on the seed and their places alone, and a smaller share is part of a larger one: what data more would have
+    bought is then not mixed up with which data.
+    """
+    by_class: dict[int, list[int]] = defaultdict(list)
+    for index, label in enumerate(labels):
+        by_class[label].append(index)
+    chosen: list[int] = []
+    for members in by_class.values():
+        ranked = sorted(members, key=lambda index: _rank(f"fraction {index}", seed))
+        chosen += ranked[: max(1, round(len(members) * share))]
+    return sorted(chosen)
+
+
 def _rank(key: str, seed: int) -> bytes:
     """A place in line that looks random but depends on nothing but the key and the seed."""
     return hashlib.blake2b(f"{seed}/{key}".encode("utf-8", "surrogateescape"), digest_size=8).digest()

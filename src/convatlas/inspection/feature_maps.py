@@ -71,10 +71,10 @@ def default_layers(model: nn.Module, images: Tensor) -> list[str]:
     return list(last.values())[-CHOSEN:]
 
 
-def maps_record(found: LayerMaps, image: int) -> Maps:
-    """The maps of one image as a record: those channels that vary most over the map, in the order of their numbers."""
+def maps_record(found: LayerMaps, image: int, *, most: int = MOST) -> Maps:
+    """The maps of one image as a record: the `most` channels that vary most over the map, in the order of their numbers."""
     maps = found.maps[image]
-    order = maps.flatten(1).std(dim=1, correction=0).argsort(descending=True)[:MOST]
+    order = maps.flatten(1).std(dim=1, correction=0).argsort(descending=True)[:most]
     shown = sorted(order.tolist())
     low, high = float(maps[shown].min()), float(maps[shown].max())
     pictures = [enlarged(coloured(maps[channel], low=low, high=high), SIDE) for channel in shown]

@@ -43,7 +43,7 @@ def compare_times(
     _check(calls, least=least, most=most, warmup=warmup)
     times: dict[str, list[float]] = {name: [] for name in calls}
     load = _load()
-    with _collector_resting():
+    with collector_resting():
         for i in range(warmup):
             _round(calls, i, finish)
         begun, done = perf_counter_ns(), 0
@@ -102,7 +102,7 @@ def _share(done: int, least: int, spent: float, seconds: float) -> float:
 
 
 @contextmanager
-def _collector_resting() -> Iterator[None]:
+def collector_resting() -> Iterator[None]:
     """Without pauses for garbage, of which what lies about is collected before."""
     was_on = gc.isenabled()
     gc.collect()

@@ -33,13 +33,14 @@ smaller than 6x6.
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import local_response_norm
 
+from convatlas.arith.scaling import scaled_width
 from convatlas.arith.shapes import conv_output_size
 from convatlas.layers.network import Network, Request, classifier, initialise_he
 
@@ -124,6 +125,12 @@ VARIANTS = {
     ),
     "alexnet.pocket": AlexNetConfig((24, 56, 96, 64, 64), hidden=128, dropout=0.1),
 }
+
+
+def widened(config: AlexNetConfig, factor: float) -> AlexNetConfig:
+    """All widths, those of the hidden linear layers among them, `factor` times as large; maps can be dealt out to the towers."""
+    w1, w2, w3, w4, w5 = (scaled_width(width, factor, divisor=config.towers) for width in config.widths)
+    return replace(config, widths=(w1, w2, w3, w4, w5), hidden=scaled_width(config.hidden, factor, divisor=1))
 
 
 class AlexNet(Network):

@@ -27,12 +27,13 @@ Small images are what the family is made for; the stem is the same for large one
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from convatlas.arith.scaling import scaled_width
 from convatlas.layers.network import Network, Request
 
 PATCH = 2
@@ -77,9 +78,14 @@ class ShiftNorm(nn.BatchNorm2d):
 def _conv(in_channels: int, out_channels: int) -> nn.Conv2d:
     """A 3x3 convolution that begins as the identity on its first channels."""
     conv = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)
-    if not conv.weight.is_meta:
-        nn.init.dirac_(conv.weight.data[: min(in_channels, out_channels)])
+    begin_as_identity(conv)
     return conv
+
+
+def begin_as_identity(conv: nn.Conv2d) -> None:
+    """The identity on as many channels as there are; the other filters stay as they were drawn."""
+    if not conv.weight.is_meta:
+        nn.init.dirac_(conv.weight.data[: min(conv.in_channels, conv.out_channels)])
 
 
 class Stage(nn.Module):
@@ -127,6 +133,11 @@ VARIANTS = {
     "compact1m": CompactConfig((64, 128, 128), depth=3, pooled=TWICE),
     "compact300k": CompactConfig((40, 72, 72), depth=3, pooled=TWICE),
 }
+
+
+def widened(config: CompactConfig, factor: float) -> CompactConfig:
+    """The widths of the stages `factor` times as large; the stem's follow from the image's channels."""
+    return replace(config, widths=tuple(scaled_width(width, factor, divisor=1) for width in config.widths))
 
 
 class Compact(Network):

@@ -15,12 +15,13 @@ deep networks and hundreds of epochs, and within a few epochs leave a small one 
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
+from convatlas.arith.scaling import scaled_width
 from convatlas.layers.drop_path import DropPath, drop_path_rates
 from convatlas.layers.network import Network, Request, blocks_of, classifier
 
@@ -58,11 +59,29 @@ class Block(nn.Module):
         return out
 
 
+class PlainBlock(nn.Module):
+    """A Block without its shortcut: (N, C, H, W) -> (N, C, H, W). Its layers alone: layer scale is a shortcut's counterpart."""
+
+    def __init__(self, channels: int, *, layer_scale: float, drop_path: float) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv2d(channels, channels, 7, padding=3, groups=channels)
+        self.norm = nn.LayerNorm(channels, eps=NORM_EPS)
+        self.expand = nn.Linear(channels, EXPANSION * channels)
+        self.act = nn.GELU()
+        self.project = nn.Linear(EXPANSION * channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """What a Block adds to x, unscaled."""
+        out: Tensor = self.project(self.act(self.expand(self.norm(self.depthwise(x).permute(0, 2, 3, 1)))))
+        return out.permute(0, 3, 1, 2)
+
+
 @dataclass(frozen=True)
 class ConvNeXtConfig:
     """`depths` and `widths` give each stage's blocks and channels (sections 2.2 and 2.3).
 
     `layer_scale` is where layer scale starts; `deviation` that of the initial weights (None: 1 / sqrt(fan-in)).
+    `block` makes a block from (channels, layer_scale=, drop_path=).
     """
 
     depths: tuple[int, ...]
@@ -70,6 +89,7 @@ class ConvNeXtConfig:
     drop_path: float
     layer_scale: float = 1e-6
     deviation: float | None = 0.02
+    block: Callable[..., nn.Module] = Block
 
 
 VARIANTS = {
@@ -79,6 +99,16 @@ VARIANTS = {
     "convnext_large": ConvNeXtConfig((3, 3, 27, 3), (192, 384, 768, 1536), drop_path=0.5),
     "convnext.pocket": ConvNeXtConfig((2, 2, 2, 1), (32, 48, 64, 96), drop_path=0.0, layer_scale=1.0, deviation=None),
 }
+
+
+def widened(config: ConvNeXtConfig, factor: float) -> ConvNeXtConfig:
+    """All widths `factor` times as large."""
+    return replace(config, widths=tuple(scaled_width(width, factor, divisor=1) for width in config.widths))
+
+
+def with_shortcuts(config: ConvNeXtConfig, wanted: bool) -> ConvNeXtConfig:
+    """The same network with shortcuts or without; without one there is no path to drop."""
+    return config if wanted else replace(config, block=PlainBlock, drop_path=0.0)
 
 
 class ConvNeXt(Network):
@@ -98,7 +128,7 @@ class ConvNeXt(Network):
                 stage["downsample"] = _downsample(channels, width)
                 channels = width
             for j in range(depth):
-                stage[f"block{j}"] = Block(width, layer_scale=config.layer_scale, drop_path=next(rates))
+                stage[f"block{j}"] = config.block(width, layer_scale=config.layer_scale, drop_path=next(rates))
             stages.append(nn.Sequential(stage))
         self.stages = nn.Sequential(*stages)
         self.head = nn.Sequential(
@@ -110,7 +140,7 @@ class ConvNeXt(Network):
                 classifier=classifier(channels, request.num_classes),
             )
         )
-        _initialise(self, config.deviation)
+        initialise(self, config.deviation)
 
     def units(self) -> Iterable[nn.Module]:
         """The blocks and downsampling layers."""
@@ -122,7 +152,7 @@ def _downsample(in_channels: int, out_channels: int) -> nn.Sequential:
     return nn.Sequential(LayerNorm2d(in_channels, eps=NORM_EPS), nn.Conv2d(in_channels, out_channels, 2, stride=2))
 
 
-def _initialise(network: nn.Module, deviation: float | None) -> None:
+def initialise(network: nn.Module, deviation: float | None) -> None:
     """Truncated normal, biases 0 (appendix A.1, "weight init")."""
     for module in network.modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):

@@ -16,8 +16,9 @@ The pocket member has most of its layers on small maps, where they cost least.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import count
 
 import torch
 from torch import Tensor, nn
@@ -62,9 +63,12 @@ def _transition(in_channels: int, out_channels: int) -> nn.Sequential:
 
 @dataclass(frozen=True)
 class DenseNetConfig:
-    """`growth_rate` is the paper's k, the maps that each layer adds; `depths` each dense block's number of layers."""
+    """`growth_rate` is the paper's k, the maps that each layer adds; `depths` each dense block's number of layers.
 
-    growth_rate: int
+    A growth rate that is no whole number is dealt out: each layer adds as many maps as bring all together nearest to it.
+    """
+
+    growth_rate: float
     depths: tuple[int, ...]
 
 
@@ -78,13 +82,23 @@ VARIANTS = {
 }
 
 
+def widened(config: DenseNetConfig, factor: float) -> DenseNetConfig:
+    """The growth rate `factor` times as large, and at least 1: all other widths follow from it."""
+    return replace(config, growth_rate=max(1.0, config.growth_rate * factor))
+
+
+def _dealt_out(growth_rate: float) -> Iterator[int]:
+    """How many maps each layer of the network adds, in order."""
+    return (int((i + 1) * growth_rate + 0.5) - int(i * growth_rate + 0.5) for i in count())
+
+
 class DenseNet(Network):
     """Dense blocks with transitions in between (table 1). A stage is the transition before a block, and the block."""
 
     def __init__(self, config: DenseNetConfig, request: Request) -> None:
         super().__init__()
         request.no_drop_path("DenseNet")
-        channels = 2 * config.growth_rate
+        channels, growth = int(2 * config.growth_rate + 0.5), _dealt_out(config.growth_rate)
         self.stem = _stem(request.in_chans, channels, small=request.small)
         stages = []
         for i, depth in enumerate(config.depths):
@@ -94,8 +108,9 @@ class DenseNet(Network):
                 stage["downsample"] = _transition(channels, kept)
                 channels = kept
             for j in range(depth):
-                stage[f"layer{j}"] = DenseLayer(channels, config.growth_rate)
-                channels += config.growth_rate
+                added = next(growth)
+                stage[f"layer{j}"] = DenseLayer(channels, added)
+                channels += added
             stages.append(nn.Sequential(stage))
         self.stages = nn.Sequential(*stages)
         self.head = nn.Sequential(

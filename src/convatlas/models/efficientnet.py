@@ -29,6 +29,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from math import ceil
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -58,18 +59,6 @@ class SqueezeExcite(nn.Module):
         return x * torch.sigmoid(gates)
 
 
-@dataclass(frozen=True)
-class Row:
-    """One row of table 1: `depth` blocks of kernel `kernel` that widen by `expansion` inside and end on `width` channels."""
-
-    block: Callable[..., nn.Module]
-    expansion: int
-    kernel: int
-    stride: int
-    width: int
-    depth: int
-
-
 class InvertedResidual(nn.Module):
     """What the blocks share: their layers, and a shortcut where input and output have the same shape. Abstract."""
 
@@ -83,6 +72,18 @@ class InvertedResidual(nn.Module):
         """F(x), plus x where shapes allow it."""
         out: Tensor = self.residual(x)
         return x + self.drop_path(out) if self.has_shortcut else out
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of table 1: `depth` blocks of kernel `kernel` that widen by `expansion` inside and end on `width` channels."""
+
+    block: Callable[..., InvertedResidual]
+    expansion: int
+    kernel: int
+    stride: int
+    width: int
+    depth: int
 
 
 class MBConv(InvertedResidual):
@@ -280,6 +281,28 @@ VARIANTS = {
         drop_path=0.0,
     ),
 }
+
+
+def widened(config: EfficientNetConfig, factor: float) -> EfficientNetConfig:
+    """The widths of stem, stages and head `factor` times as large, to a whole number (B1 to B7: to a multiple of 8)."""
+    rows = tuple(replace(row, width=scaled_width(row.width, factor, divisor=1)) for row in config.stages)
+    stem, head = (scaled_width(width, factor, divisor=1) for width in (config.stem, config.head))
+    return replace(config, stem=stem, stages=rows, head=head)
+
+
+def _without_shortcut(block: Callable[..., InvertedResidual], in_channels: int, row: Row, **options: Any) -> InvertedResidual:
+    """A block that never adds its input; without a shortcut nothing is left to pass on if its path were dropped."""
+    made = block(in_channels, row, **{**options, "drop_path": 0.0})
+    made.has_shortcut = False
+    return made
+
+
+def with_shortcuts(config: EfficientNetConfig, wanted: bool) -> EfficientNetConfig:
+    """The same network with shortcuts or without."""
+    if wanted:
+        return config
+    rows = tuple(replace(row, block=partial(_without_shortcut, row.block)) for row in config.stages)
+    return replace(config, stages=rows, drop_path=0.0)
 
 
 class EfficientNet(Network):

@@ -22,12 +22,13 @@ The pocket member has no auxiliary classifiers: on networks this shallow they on
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
+from convatlas.arith.scaling import scaled_width
 from convatlas.layers.conv_norm import conv_norm
 from convatlas.layers.network import Network, Request, blocks_of, classifier, initialise_he
 
@@ -158,6 +159,17 @@ VARIANTS = {
 }
 AUXILIARY_AFTER = (0, 3)
 """Modules of the middle stage whose outputs the auxiliary heads see: 4a and 4d (section 5)."""
+
+
+def widened(config: GoogLeNetConfig, factor: float) -> GoogLeNetConfig:
+    """The widths of the stem and of every branch `factor` times as large; auxiliary heads keep theirs."""
+    w1, w2, w3 = (scaled_width(width, factor, divisor=1) for width in config.stem)
+    stages = tuple(tuple(_widened_module(widths, factor) for widths in stage) for stage in config.stages)
+    return replace(config, stem=(w1, w2, w3), stages=stages)
+
+
+def _widened_module(widths: InceptionWidths, factor: float) -> InceptionWidths:
+    return InceptionWidths(*(scaled_width(getattr(widths, each.name), factor, divisor=1) for each in fields(widths)))
 
 
 class GoogLeNet(Network):

@@ -60,11 +60,15 @@ class LeNet5(Network):
                 classifier=classifier(84, request.num_classes),
             )
         )
-        for module in self.modules():
-            if isinstance(module, (nn.Conv2d, nn.Linear)):
-                # Glorot & Bengio 2010: for tanh. The paper draws from [-2.4 / fan_in, 2.4 / fan_in] for its scaled tanh.
-                nn.init.xavier_uniform_(module.weight)
-                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+        initialise(self)
+
+
+def initialise(network: nn.Module) -> None:
+    """Glorot & Bengio 2010: for tanh. The paper draws from [-2.4 / fan_in, 2.4 / fan_in] for its scaled tanh."""
+    for module in network.modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            nn.init.xavier_uniform_(module.weight)
+            nn.init.zeros_(module.bias)  # type: ignore[arg-type]
 
 
 def _frame(request: Request) -> int:

@@ -150,6 +150,13 @@ def paper_of(family: str) -> Paper:
     return OURS[family] if family in OURS else PAPERS[family]
 
 
+def titled(family: str) -> tuple[str, int | None]:
+    """The title of a family and the year of its paper; a user's own network has neither paper nor year."""
+    if family not in OURS and family not in PAPERS:
+        return family, None
+    return paper_of(family).title, paper_of(family).year
+
+
 def golden_rows() -> dict[str, GoldenRow]:
     """Every variant's committed numbers by name. `scripts/golden` writes the table from the networks; a test holds it to them."""
     text = importlib.resources.files("convatlas.models").joinpath("golden.json").read_text(encoding="utf-8")

@@ -1,15 +1,17 @@
 """Every variant of the atlas by name, and how to build one."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import TypeVar
 
 from convatlas.arith.scaling import PUBLISHED
-from convatlas.errors import UserError, unknown_name
+from convatlas.errors import UserError
 from convatlas.layers.network import Network, Request
-from convatlas.models import alexnet, compact, convnext, densenet, efficientnet, googlenet, lenet, resnet, vgg
+from convatlas.models import alexnet, compact, convnext, densenet, efficientnet, googlenet, lenet, resnet, user_files, vgg
+from convatlas.models.configuration import is_user_file, model_name, parsed
+from convatlas.models.configured import build_configured
 from convatlas.models.pretrained import Choice, load_pretrained
 
 MAX_CLASSES = 1_000_000
@@ -75,10 +77,20 @@ def list_models(pattern: str = "*") -> list[str]:
 
 
 def find_variant(name: str) -> Variant:
-    """The variant called `name`. An unknown one is a UserError with the nearest names."""
-    if not isinstance(name, str) or name not in MODELS:
-        raise unknown_name("model", str(name), MODELS, where="`convatlas list --all` shows them all.")
-    return MODELS[name]
+    """The network that `name` means, in any form of `configuration`. An unknown one is a UserError with the nearest names.
+
+    A configured variant is for the images and classes of the variant itself. A factory in a Python file, which is run, is for
+    those that it has as defaults.
+    """
+    if isinstance(name, str) and name in MODELS:
+        return MODELS[name]
+    canonical = model_name(name)
+    base, settings = parsed(canonical)
+    if is_user_file(base):
+        usual = user_files.DEFAULTS | user_files.takes(base)
+        build = partial(user_files.build_own, canonical)
+        return Variant(user_files.FAMILY, build, usual["image_size"], usual["num_classes"], usual["in_chans"])
+    return replace(MODELS[base], build=partial(build_configured, base, settings, canonical))
 
 
 def create_model(
@@ -91,7 +103,7 @@ def create_model(
     drop_rate: float | None = None,
     drop_path_rate: float | None = None,
 ) -> Network:
-    """A network, called as in timm: `create_model("resnet18", num_classes=10)`.
+    """A network, called as in timm: `create_model("resnet18", num_classes=10)`. `name` has any of the forms of `configuration`.
 
     `num_classes` and `image_size` (pixels a side) None mean what the variant was published for, `in_chans` None means 3;
     `num_classes` 0 gives features; with `image_size` up to 64 the small-image stem is built. Rates lie in [0, 1).
@@ -101,6 +113,8 @@ def create_model(
     Raises UserError.
     """
     variant = find_variant(name)
+    if pretrained is not False and name not in MODELS:
+        raise UserError(f"{name} is no variant, and weights are published for variants", fix="Leave pretrained out.")
     classes = variant.num_classes if num_classes is None else num_classes
     channels = 3 if in_chans is None else in_chans
     size = variant.image_size if image_size is None else image_size

@@ -28,12 +28,14 @@ The pocket member is the paper's CIFAR network with 20 layers (section 4.2, n = 
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from torch import Tensor, nn
 from torch.nn import functional
 
+from convatlas.arith.scaling import scaled_width
+from convatlas.errors import UserError
 from convatlas.layers.conv_norm import conv_norm
 from convatlas.layers.network import Network, Request, blocks_of, classifier, initialise_he
 
@@ -202,6 +204,23 @@ VARIANTS = {
     "resnet110.plain": _cifar(18, PlainBlock),
     "resnet.pocket": ResNetConfig(BasicBlock, (3, 3, 3), (16, 32, 64), stem=16),
 }
+
+
+def widened(config: ResNetConfig, factor: float) -> ResNetConfig:
+    """All widths `factor` times as large, those of grouped convolutions to a multiple of their groups."""
+    groups = config.block.keywords.get("groups", 1) if isinstance(config.block, partial) else 1
+    widths = tuple(scaled_width(width, factor, divisor=groups) for width in config.widths)
+    return replace(config, widths=widths, stem=scaled_width(config.stem, factor, divisor=1))
+
+
+def with_shortcuts(config: ResNetConfig, wanted: bool) -> ResNetConfig:
+    """The same network with shortcuts or without (section 4.2, "plain" networks). Raises UserError for bottlenecks."""
+    if wanted:
+        return replace(config, block=ZERO_PADDED) if config.block is PlainBlock else config
+    if config.block not in (BasicBlock, ZERO_PADDED, PlainBlock):
+        fix = "Take a network of basic blocks, such as resnet.pocket, resnet20 or resnet18."
+        raise UserError("bottleneck blocks have no form without shortcut", fix=fix)
+    return replace(config, block=PlainBlock)
 
 
 class ResNet(Network):

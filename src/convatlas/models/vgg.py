@@ -15,10 +15,11 @@ looks at the whole last map if it is smaller than 7x7.
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import nn
 
+from convatlas.arith.scaling import scaled_width
 from convatlas.layers.network import Network, Request, classifier, initialise_he
 
 HEAD_GRID = 7
@@ -59,6 +60,12 @@ VARIANTS = {
     "vgg19_bn": VGGConfig((2, 2, 4, 4, 4), layer=normalised),
     "vgg.pocket": VGGConfig((1, 1, 2, 2, 2), (16, 32, 56, 72, 72), hidden=112, dropout=0.1),
 }
+
+
+def widened(config: VGGConfig, factor: float) -> VGGConfig:
+    """All widths, those of the hidden linear layers among them, `factor` times as large."""
+    widths = tuple(scaled_width(width, factor, divisor=1) for width in config.widths)
+    return replace(config, widths=widths, hidden=scaled_width(config.hidden, factor, divisor=1))
 
 
 class VGG(Network):

@@ -2,10 +2,15 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from convatlas.records import codec
 from convatlas.records.engine import ConvChoice, Reason
 from convatlas.records.weights import Preprocessing
+
+Line = TypeVar("Line")
+TEST_EPOCHS = "test_epochs.jsonl"
+"""Where `TestEpoch`s are kept in a run folder."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,13 @@ class Recipe:
 
     `compile` is "auto", "on" or "off"; `convolutions` "auto", "stock" (torch's own) or "trial" (the fastest found by trial).
     `sync_batchnorm`: where several processes train together, BatchNorm takes its statistics over the images of all.
+
+    `data_fraction` of the training images that are left after validation is trained on, class by class. With `test_each_epoch`
+    the test split is looked at after every epoch and the accuracy kept in `test_epochs.jsonl`, for a study's report alone:
+    nothing is chosen by it.
+
+    `code_sha256` is that of the Python file that makes the network, where `model` names one (`net.py:make`): the run is not gone
+    on with or judged by another.
     """
 
     model: str
@@ -66,6 +78,9 @@ class Recipe:
     compile: str = "auto"
     convolutions: str = "auto"
     sync_batchnorm: bool = False
+    data_fraction: float = 1.0
+    test_each_epoch: bool = False
+    code_sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -198,6 +213,14 @@ class TestLook:
 
 
 @dataclass(frozen=True)
+class TestEpoch:
+    """A line of `test_epochs.jsonl`: the accuracy in [0, 1] on the test split after an epoch, counted from 1."""
+
+    epoch: int
+    top1: float
+
+
+@dataclass(frozen=True)
 class RunSummary:
     """`summary.json`. `status` is running, finished, interrupted or failed; `cause` says why it failed.
 
@@ -245,8 +268,18 @@ def read_metrics(path: Path) -> tuple[EpochMetrics, ...]:
     """The epochs in `metrics.jsonl`; a torn last line (a crash while writing) is left out. A missing file has none."""
     if not path.exists():
         return ()
+    return _lines(EpochMetrics, path)
+
+
+def read_test_epochs(path: Path) -> tuple[TestEpoch, ...]:
+    """The epochs in `test_epochs.jsonl`, as `read_metrics` reads."""
+    return _lines(TestEpoch, path) if path.exists() else ()
+
+
+def _lines(kind: type[Line], path: Path) -> tuple[Line, ...]:
+    """The whole lines of a file of records."""
     complete = codec.text_of(path).split("\n")[:-1]
-    return tuple(codec.from_text(EpochMetrics, line, where=f"{path}:{i}") for i, line in enumerate(complete, 1) if line)
+    return tuple(codec.from_text(kind, line, where=f"{path}:{i}") for i, line in enumerate(complete, 1) if line)
 
 
 def read_run(folder: Path) -> RunRecord:

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
 
-from convatlas.errors import StorageError, UserError
+from convatlas.errors import InUseError, StorageError, UserError
 
 POSIX = os.name == "posix"
 # Windows has no fcntl.
@@ -152,7 +152,7 @@ def held(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UserError(f"{folder} is in use by {_holder(folder)}", fix="Wait for it to end, or stop it.") from None
+            raise InUseError(f"{folder} is in use by {_holder(folder)}", fix="Wait for it to end, or stop it.") from None
         with suppress(OSError):  # on a full disk it is held all the same
             file.truncate(0)
             file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": _now()}).encode())
@@ -161,6 +161,17 @@ def held(folder: Path) -> Iterator[None]:
         finally:
             with suppress(OSError):
                 file.truncate(0)  # a folder that is passed on does not say where it was made
+
+
+def is_held(folder: Path) -> bool:
+    """Whether a process holds `folder` at this moment."""
+    if not (folder / LOCK).exists():
+        return False
+    try:
+        with held(folder):
+            return False
+    except InUseError:
+        return True
 
 
 def _holder(folder: Path) -> str:

@@ -1,6 +1,7 @@
 """Numbers as people read them: percentages, counts, durations. Anything missing or not finite is a dash."""
 
 import math
+import re
 
 DASH = "–"
 _THIN = "\u202f"
@@ -18,6 +19,21 @@ def percent(share: float | None, *, digits: int = 1, sign: bool = True) -> str:
     if known is None:
         return DASH
     return f"{100 * known:.{digits}f}" + (f"{_THIN}%" if sign else "")
+
+
+def points(share: float | None, *, digits: int = 1) -> str:
+    """A difference of shares in percentage points, with its sign: 0.0123 is "+1.2". What rounds to nothing has no sign."""
+    known = finite(share)
+    if known is None:
+        return DASH
+    shown = f"{100 * known:+.{digits}f}".replace("-", "−")
+    return shown[1:] if not float(shown[1:]) else shown
+
+
+def date(text: str) -> str:
+    """An ISO date with its time as it is read: "2026-01-05 10:11 UTC"; any other text as it is."""
+    found = re.fullmatch(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d)(?::\d\d(?:\.\d+)?)?(?:\+00:00|Z)", text)
+    return f"{found[1]} {found[2]} UTC" if found else text
 
 
 def count(number: int) -> str:

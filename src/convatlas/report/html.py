@@ -52,7 +52,7 @@ def comparison_page(comparison: Comparison, runs: Sequence[RunRecord], *, contin
         skipped=list(dict.fromkeys(name for run in runs for name in run.summary.skipped_images)),
         choices=_choices(runs),
         recipe=_recipe(comparison),
-        environment=_fields(comparison.environment),
+        environment=fields(comparison.environment),
         total_seconds=sum(figures.finite(run.summary.train_seconds) or 0.0 for run in runs),
     )  # fmt: skip
 
@@ -169,10 +169,11 @@ def _choices(runs: Sequence[RunRecord]) -> list[tuple[Choices, str]]:
 def _recipe(comparison: Comparison) -> list[tuple[str, str]]:
     """Every field of the shared recipe; its model and seed are those of the whole comparison."""
     whole = {"model": ", ".join(comparison.models), "seed": ", ".join(map(str, comparison.seeds))}
-    return [(name, whole.get(name, value)) for name, value in _fields(comparison.recipe)]
+    return [(name, whole.get(name, value)) for name, value in fields(comparison.recipe)]
 
 
-def _fields(record: Any) -> list[tuple[str, str]]:
+def fields(record: Any) -> list[tuple[str, str]]:
+    """Every field of a record with its value in words."""
     values = ((field.name, getattr(record, field.name)) for field in dataclasses.fields(record))
     return [(name, {None: "none", True: "yes", False: "no"}.get(value, str(value)) if _flag(value) else str(value))
             for name, value in values]  # fmt: skip

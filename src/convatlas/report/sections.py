@@ -80,7 +80,7 @@ def _section(view: View) -> Section:
         heatmap=heatmap(matrix, classes=classes, name=name) if drawn else None,
         recalls=_recalls(matrix, classes),
         confused=_confused(matrix, classes),
-        worst=_worst([(seed, mistake) for seed, test in alike for mistake in test.worst]),
+        worst=surest([(seed, mistake) for seed, test in alike for mistake in test.worst]),
     )
 
 
@@ -111,7 +111,7 @@ def _confused(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> tuple[
     return tuple(sorted(pairs, key=lambda pair: -pair.count)[:5])
 
 
-def _worst(mistakes: Sequence[tuple[int, Mistake]]) -> tuple[Worst, ...]:
+def surest(mistakes: Sequence[tuple[int, Mistake]]) -> tuple[Worst, ...]:
     """The mistakes the model was surest of; an image that several seeds got wrong is shown once."""
     surest: dict[int, Worst] = {}
     for seed, mistake in sorted(mistakes, key=lambda pair: -pair[1].confidence):

@@ -27,7 +27,7 @@ def comparison_csv(comparison: Comparison, runs: Sequence[RunRecord]) -> str:
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(COLUMNS)
-    writer.writerows([_cell(each) for each in _row(comparison, run)] for run in sorted_runs)
+    writer.writerows([cell(each) for each in _row(comparison, run)] for run in sorted_runs)
     return file.getvalue()
 
 
@@ -40,7 +40,8 @@ def _row(comparison: Comparison, run: RunRecord) -> tuple[str | float | None, ..
     )  # fmt: skip
 
 
-def _cell(value: str | float | None) -> str:
+def cell(value: str | float | None) -> str:
+    """A value as a CSV file has it: numbers in full, names without what a spreadsheet would take for a formula."""
     if isinstance(value, str):
         shown = plain(value).strip()
         return f"'{shown}" if shown.startswith(_FORMULA) else shown

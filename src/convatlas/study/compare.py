@@ -5,14 +5,15 @@ same plan again in the same folder makes only what is missing.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from convatlas.data.dataset import DataSet
 from convatlas.errors import StorageError, UserError
-from convatlas.models.papers import paper_of
+from convatlas.models.papers import titled
 from convatlas.models.registry import find_variant
 from convatlas.records import codec, storage
+from convatlas.records.naming import short_name
 from convatlas.records.run import Recipe, RunRecord, RunSummary, read_run
 from convatlas.records.study import Comparison, ComparisonRow
 from convatlas.study.statistics import accuracy_interval
@@ -26,7 +27,10 @@ from convatlas.training.watch import Watch
 
 @dataclass(frozen=True)
 class Plan:
-    """What a comparison is to make. `recipe` is what all runs share; its model and seed are put in for each."""
+    """What a comparison is to make. `recipe` is what all runs share; its model and seed are put in for each.
+
+    `code` has the SHA-256 of the Python file of each model that is the user's own.
+    """
 
     name: str
     date: str
@@ -34,10 +38,15 @@ class Plan:
     models: tuple[str, ...]
     seeds: tuple[int, ...]
     recipe: Recipe
+    code: dict[str, str] = field(default_factory=dict)
 
     def recipes(self) -> list[Recipe]:
         """One recipe for each model and seed, seed by seed, so that an unfinished comparison still compares."""
-        return [replace(self.recipe, model=model, seed=seed) for seed in self.seeds for model in self.models]
+        return [
+            replace(self.recipe, model=model, seed=seed, code_sha256=self.code.get(model))
+            for seed in self.seeds
+            for model in self.models
+        ]
 
 
 def check_plan(plan: Plan, data: DataSet) -> None:
@@ -90,7 +99,7 @@ def _run_one(run: Path, recipe: Recipe, *, data: DataSet, watch: Watch) -> RunSu
 
 def run_name(recipe: Recipe) -> str:
     """The run folder of a model and seed, relative to the comparison's."""
-    return f"runs/{recipe.model}-seed{recipe.seed}"
+    return f"runs/{short_name(recipe.model)}-seed{recipe.seed}"
 
 
 def read_runs(folder: Path) -> dict[str, RunRecord]:
@@ -140,13 +149,13 @@ def _row(model: str, plan: Plan, runs: dict[str, RunRecord]) -> ComparisonRow:
     causes = [f"seed {run.summary.seed}: {run.summary.cause}" for run in named.values() if run.summary.cause]
     accuracies = tuple(s.test_accuracy for s in done if s.test_accuracy is not None)
     family = find_variant(model).family
-    paper = paper_of(family)
+    title, year = titled(family)
     first = done[0] if done else next((run.summary for run in named.values()), None)
     return ComparisonRow(
         model=model,
         family=family,
-        title=paper.title,
-        year=paper.year,
+        title=title,
+        year=year,
         params=first.params if first else 0,
         macs=first.macs if first else 0,
         image_size=first.image_size if first else 0,

@@ -15,7 +15,7 @@ from convatlas.errors import UserError
 from convatlas.records import codec, storage
 from convatlas.records.run import Evaluation, ModelConfig, Prediction, Recipe, RunSummary, TestLook
 from convatlas.training.checkpoint import load_model
-from convatlas.training.evaluate import evaluate, predict_logits
+from convatlas.training.evaluate import judge, predict_logits
 from convatlas.training.inference import Engine, Prepared, prepare
 from convatlas.training.inference_ways import ways_of
 
@@ -26,7 +26,8 @@ def evaluate_run(folder: Path, *, data: DataSet, split: str, engine: Engine | No
     """The finished run's outcome on a split of the data it was made with, its answers averaged as its recipe says.
 
     `engine` says how to run the network (None: as it is); figures are kept and compared, so that only ways in fp32 are admitted.
-    A look at the test split is counted in `summary.json` and dated in `test_looks.jsonl`; its outcome is `test.json`.
+    A look at the test split is counted in `summary.json` and dated in `test_looks.jsonl`; its outcome is `test.json`, the answer
+    for each image in `answers.json`.
     Raises UserError.
     """
     recipe = codec.read(Recipe, folder / "recipe.json")
@@ -39,10 +40,22 @@ def evaluate_run(folder: Path, *, data: DataSet, split: str, engine: Engine | No
     if engine is not None:
         first = images.subset(torch.arange(_at_once(len(images), config.image_size)))
         model = _ready(model, first, config, engine=engine, ahead=len(images), exact=True)
-    outcome = evaluate(model, data, split=split, average=recipe.test_average)
+    outcome, answers = judge(model, data, split=split, average=recipe.test_average)
     if split == "test":
+        storage.write_text(folder / "answers.json", codec.to_line(answers))
+        storage.write_text(folder / "test.json", codec.to_text(outcome))
         _keep_look(folder, outcome)
     return outcome
+
+
+def judge_once(folder: Path, *, data: DataSet) -> None:
+    """Look at the test split unless that has been done; a look of which a crash kept the outcome only is counted now."""
+    if codec.read(RunSummary, folder / "summary.json").test_looks > 0 and (folder / "answers.json").exists():
+        return
+    if (folder / "answers.json").exists() and (folder / "test.json").exists():
+        _keep_look(folder, codec.read(Evaluation, folder / "test.json"))
+    else:
+        evaluate_run(folder, data=data, split="test")
 
 
 def _at_once(n: int, size: int) -> int:
@@ -71,8 +84,9 @@ def _ready(model: nn.Module, first: ImageSet, config: ModelConfig, *, engine: En
 def _keep_look(folder: Path, outcome: Evaluation) -> None:
     summary = codec.read(RunSummary, folder / "summary.json")
     look = TestLook(datetime.now(UTC).isoformat(timespec="seconds"), outcome.top1, summary.test_looks + 1)
-    storage.append_line(folder / "test_looks.jsonl", codec.to_line(look))
-    storage.write_text(folder / "test.json", codec.to_text(outcome))
+    path = folder / "test_looks.jsonl"
+    if not path.exists() or codec.text_of(path).count("\n") < look.look:
+        storage.append_line(path, codec.to_line(look))
     counted = replace(summary, test_accuracy=outcome.top1, test_looks=look.look)
     storage.write_text(folder / "summary.json", codec.to_text(counted))
 

@@ -9,6 +9,7 @@ import io
 import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,12 @@ from torch import Tensor, nn
 from convatlas.errors import UserError, first_line
 from convatlas.layers.network import Network
 from convatlas.models.checkpoints import check_archive
+from convatlas.models.configuration import is_user_file
 from convatlas.models.loading import check_values, refuse_misfits
 from convatlas.models.registry import create_model
 from convatlas.records import codec, manifest, storage
-from convatlas.records.run import ModelConfig
+from convatlas.records.run import ModelConfig, Recipe
+from convatlas.training.prepare import check_code
 
 FORMAT = 1
 """Version of the states; a newer one is refused."""
@@ -148,13 +151,18 @@ def save_model(folder: Path, model: nn.Module, config: ModelConfig) -> None:
 
 
 def load_model(folder: Path) -> tuple[nn.Module, ModelConfig]:
-    """The network of a finished run on the CPU, in evaluation mode, and its configuration. Raises UserError."""
+    """The network of a finished run on the CPU, in evaluation mode, and its configuration. Raises UserError.
+
+    A network of the user's own is made by its Python file, which must be trusted (`user_files.trust`) and unchanged.
+    """
     weights = folder / "model.safetensors"
     if not weights.exists():
         raise UserError(
             f"{folder} holds no finished model", fix=f"Finish it with `convatlas train --resume {folder}`, or check the path."
         )
     config = _config(folder / "config.json")
+    if is_user_file(config.model) and (folder / "recipe.json").exists():
+        check_code(replace(codec.read(Recipe, folder / "recipe.json"), model=config.model), where=str(folder))
     with torch.device("meta"):
         expected = _network(config).state_dict()
     tensors = _tensors(weights, expected, config.model)

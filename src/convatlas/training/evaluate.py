@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from convatlas.data.batches import evaluation_batches
 from convatlas.data.dataset import DataSet, ImageSet
+from convatlas.records.findings import Answers
 from convatlas.records.run import Evaluation, Mistake
 from convatlas.training.views import TEST_AVERAGES
 
@@ -52,12 +53,17 @@ def score(logits: Tensor, labels: Tensor) -> tuple[float, float]:
 
 def evaluate(model: nn.Module, data: DataSet, *, split: str, average: str = "none") -> Evaluation:
     """The network's outcome on the `train`, `val` or `test` split of `data`; `average` as in `predict_logits`."""
+    return judge(model, data, split=split, average=average)[0]
+
+
+def judge(model: nn.Module, data: DataSet, *, split: str, average: str = "none") -> tuple[Evaluation, Answers]:
+    """As `evaluate`, with the answer for each image."""
     images: ImageSet = {"train": data.train, "val": data.val, "test": data.test}[split]
     begun = time.monotonic()
     logits = predict_logits(model, images, mean=data.mean, std=data.std, average=average)
     seconds = time.monotonic() - begun
     loss, top1 = score(logits, images.labels)
-    return Evaluation(
+    outcome = Evaluation(
         split=split,
         average=average,
         n=len(images),
@@ -69,6 +75,12 @@ def evaluate(model: nn.Module, data: DataSet, *, split: str, average: str = "non
         confusion=_confusion(logits, images.labels),
         worst=_worst(logits, images, data.classes),
     )
+    return outcome, _answers(logits, images.labels, split=split)
+
+
+def _answers(logits: Tensor, labels: Tensor, *, split: str) -> Answers:
+    confidence, predicted = logits.softmax(1).max(1)
+    return Answers(split, tuple(labels.tolist()), tuple(predicted.tolist()), tuple(confidence.tolist()))
 
 
 def _top5(logits: Tensor, labels: Tensor) -> float | None:

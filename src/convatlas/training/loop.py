@@ -33,6 +33,7 @@ from convatlas.training.precision import autocast, memory_format
 from convatlas.training.prepare import examine, first_summary, network_for
 from convatlas.training.state import Position, Run, forget_unsaved_epochs, restore, save
 from convatlas.training.sync_norm import synchronised
+from convatlas.training.test_epochs import forget_test_epochs, keep_test_epoch
 from convatlas.training.watch import Progress, Unwatched, Watch
 
 SECONDS_BETWEEN_STATES = 15.0
@@ -114,6 +115,7 @@ def _go(
         if world.leads:
             storage.sweep(folder)
             forget_unsaved_epochs(run)
+            forget_test_epochs(folder, after=run.position.epoch)
         with outcome_kept(run), world.heard():
             _settle(run)
         with outcome_kept(run), world.heard(), applied(run.choices, run.model) as answer:
@@ -290,6 +292,8 @@ def _close_epoch(run: Run) -> None:
         storage.append_line(run.folder / "metrics.jsonl", codec.to_line(metrics))
     if lead and run.recipe.gradients:
         keep_flow(run.folder, run.model, data=run.data, recipe=run.recipe, epoch=here.epoch + 1)
+    if lead and run.recipe.test_each_epoch:
+        keep_test_epoch(run)
     run.position = Position(epoch=here.epoch + 1, step=here.step, images=here.images, seconds=here.seconds)
     if run.progress >= 1.0 or run.world.agreed(lambda: time.monotonic() - run.state_saved >= SECONDS_BETWEEN_STATES):
         save(run)

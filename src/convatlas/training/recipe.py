@@ -42,6 +42,7 @@ RANGES: dict[str, tuple[float, float, str]] = {
     "validation": (0, 0.9, "a share of the training images from 0 (nothing to choose by) to 0.9"),
     "bias_lr": (0, 1e6, "a number of 0 or more"),
     "classifier_lr": (0, 1e6, "a number of 0 or more"),
+    "data_fraction": (1e-6, 1, "a share of the training images above 0"),
     "image_size": (1, 4096, "a whole number of pixels from 1 to 4096"),
 }
 """The least and the largest value of each numeric setting, and how to say so."""

@@ -135,6 +135,26 @@ RECIPES: dict[str, NamedRecipe] = {
 """By name."""
 
 
+DEFAULT_LR = {"adamw": 0.003, "adam": 0.001, "sgd": 0.1, "muon": 0.02}
+DEFAULT_WEIGHT_DECAY = {"adamw": 0.05, "sgd": 5e-4}
+DEFAULT_EPOCHS = 10
+NOT_MIRRORED = ("mnist", "digits")
+"""Data whose classes change in a mirror."""
+
+
+def completed(model: str, data: str, optimizer: str) -> Recipe:
+    """A recipe of defaults, those that depend on the optimizer and the data among them; its budget is not set."""
+    return Recipe(
+        model=model,
+        data=data,
+        data_fingerprint="",
+        optimizer=optimizer,
+        lr=DEFAULT_LR.get(optimizer, DEFAULT_LR["adamw"]),
+        weight_decay=DEFAULT_WEIGHT_DECAY.get(optimizer, 0.0),
+        flip=data not in NOT_MIRRORED,
+    )
+
+
 def find_recipe(name: str) -> Recipe:
     """The recipe called `name`, which it keeps as its name. An unknown one is a UserError with the nearest names."""
     if name not in RECIPES:

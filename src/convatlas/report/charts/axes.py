@@ -102,10 +102,11 @@ def decades(values: Iterable[float], *, most: int = 7) -> Scale:
 
 def frame(plot: Plot, *, x: Axis, y: Axis) -> Markup:
     """Grid lines, tick labels and the two names. The scales must already lie between the plot's edges."""
-    return svg.tag("g", *_columns(plot, x), *_rows(plot, y), class_="axes")
+    return svg.tag("g", *below(plot, x), *_rows(plot, y), class_="axes")
 
 
-def _columns(plot: Plot, x: Axis) -> list[Markup]:
+def below(plot: Plot, x: Axis) -> list[Markup]:
+    """The level axis alone: ticks, their labels, and its name."""
     parts, taken = [], plot.left - 40
     for value in x.scale.ticks:
         at, content = x.scale(value), x.write(value)

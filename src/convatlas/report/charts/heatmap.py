@@ -1,7 +1,7 @@
 """A confusion matrix in colours: right answers on the diagonal, errors beside it, each cell as a share of its row."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from convatlas.report import figures
 from convatlas.report.charts import labels, svg
@@ -19,6 +19,17 @@ def heatmap(confusion: Matrix, *, classes: Sequence[str], name: str) -> Markup:
 
     The strength of a colour is the square root of the share of the row, in ten levels, so that rare errors are seen too.
     """
+
+    def cells(left: float, top: float, side: float) -> list[Markup]:
+        if len(classes) <= NUMBERED:
+            return _cells(confusion, classes, left=left, top=top, side=side)
+        return _levels(confusion, left=left, top=top, side=side)
+
+    return framed(cells, classes=classes, name=name)
+
+
+def framed(cells: Callable[[float, float, float], list[Markup]], *, classes: Sequence[str], name: str) -> Markup:
+    """A square of `cells(left, top, side)`, one row and one column a class, in a frame with the classes' names."""
     side = 30.0 if len(classes) <= NUMBERED else max(4.0, min(16.0, 400 / len(classes)))
     named = len(classes) <= NAMED
     texts = [labels.shorten(each, 88, size=LABEL) for each in classes] if named else []
@@ -27,20 +38,14 @@ def heatmap(confusion: Matrix, *, classes: Sequence[str], name: str) -> Markup:
     square = side * len(classes)
     right = left + square + (gutter * 0.7 if named else 10)
     parts = [
-        *(_cells(confusion, classes, left=left, top=top, side=side) if len(classes) <= NUMBERED
-          else _levels(confusion, left=left, top=top, side=side)),
+        *cells(left, top, side),
         svg.tag("rect", x=left, y=top, width=square, height=square, class_="outline"),
         *(_names(texts, left=left, top=top, side=side) if named else _ranks(len(classes), left=left, top=top, side=side)),
         svg.text("truth", x=11, y=top + square / 2, class_="name", anchor="middle", turn=-90),
         svg.text("answer", x=left + square / 2, y=12, class_="name", anchor="middle"),
-    ]  # fmt: skip
-    return svg.drawing(
-        parts,
-        width=right,
-        height=top + square + 6,
-        name=name,
-        class_="heatmap" if len(classes) > NUMBERED else "heatmap numbered",
-    )
+    ]
+    class_ = "heatmap" if len(classes) > NUMBERED else "heatmap numbered"
+    return svg.drawing(parts, width=right, height=top + square + 6, name=name, class_=class_)
 
 
 def level(count: int, row: int) -> int:
@@ -68,14 +73,21 @@ def _fitting(count: int) -> str:
 
 
 def _levels(confusion: Matrix, *, left: float, top: float, side: float) -> list[Markup]:
-    """One path for all cells of the same colour: a matrix of 100 classes stays small."""
+    kinds = (
+        (i, j, f"{'right' if i == j else 'wrong'} h{strength}")
+        for i, row in enumerate(confusion)
+        for j, count in enumerate(row)
+        if (strength := level(count, sum(row)))
+    )
+    return merged(kinds, left=left, top=top, side=side)
+
+
+def merged(kinds: Iterable[tuple[int, int, str]], *, left: float, top: float, side: float) -> list[Markup]:
+    """Cells (row, column, classes), one path for all of the same colour: a matrix of 100 classes stays small."""
     steps: dict[str, list[str]] = {}
-    for i, row in enumerate(confusion):
-        for j, count in enumerate(row):
-            if strength := level(count, sum(row)):
-                kind = f"{'right' if i == j else 'wrong'} h{strength}"
-                corner = f"M{svg.number(left + j * side)} {svg.number(top + i * side)}"
-                steps.setdefault(kind, []).append(f"{corner}h{svg.number(side)}v{svg.number(side)}h-{svg.number(side)}z")
+    for i, j, kind in kinds:
+        corner = f"M{svg.number(left + j * side)} {svg.number(top + i * side)}"
+        steps.setdefault(kind, []).append(f"{corner}h{svg.number(side)}v{svg.number(side)}h-{svg.number(side)}z")
     return [svg.tag("path", d="".join(cells), class_=kind) for kind, cells in sorted(steps.items())]
 
 

@@ -18,7 +18,8 @@ Points = tuple[tuple[float, float | None], ...]
 class Series:
     """One model's curve: the mean, and the single runs behind it where there are several. A y of None is a gap.
 
-    `dash` counts the models of the same colour before this one, which are told apart by dashes.
+    `dash` counts the models of the same colour before this one, which are told apart by dashes. `band` are (x, low, high) of an
+    area around the mean.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Series:
     mean: Points
     singles: tuple[Points, ...] = ()
     dash: int = 0
+    band: tuple[tuple[float, float, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,8 @@ class Paper:
     """How large a drawing is, what it shows (for those who cannot see it), and the names of its axes.
 
     `x_whole` marks whole numbers only (epochs); `y_floor` and `y_ceiling` are ends that the quantity itself has. `y_log` takes
-    values of any size, by powers of ten; one of 0 is then a gap.
+    values of any size, by powers of ten; one of 0 is then a gap. `shares`: both axes go from 0 to 1, and there is a line where
+    they are equal.
     """
 
     width: float
@@ -46,6 +49,7 @@ class Paper:
     y_floor: float | None = None
     y_ceiling: float | None = None
     y_log: bool = False
+    shares: bool = False
 
 
 def lines(series: Sequence[Series], *, paper: Paper) -> Markup:
@@ -56,6 +60,7 @@ def lines(series: Sequence[Series], *, paper: Paper) -> Markup:
     plot = Plot(44, 30, paper.width - gutter, height - 44)
     x, y = _axes(shown, plot, paper)
     parts: list[Markup] = [axes.frame(plot, x=x, y=y)]
+    parts += [svg.line((x.scale(0), y.scale(0)), (x.scale(1), y.scale(1)), class_="chance")] if paper.shares else []
     parts += [_curves(each, x, y) for each in shown]
     parts += _names(shown, x, y, plot=plot, width=paper.width)
     return svg.drawing(parts, width=paper.width, height=height, name=paper.name, class_="lines")
@@ -67,13 +72,19 @@ def _known(points: Points) -> list[tuple[float, float]]:
 
 def _axes(series: Sequence[Series], plot: Plot, paper: Paper) -> tuple[Axis, Axis]:
     points = [point for each in series for one in (each.mean, *each.singles) for point in _known(one)]
-    across = axes.linear([0.0, *(x for x, _ in points)], count=5)
+    points += [(x, end) for each in series for x, *ends in each.band for end in ends]
+    points += [(0.0, 0.0), (1.0, 1.0)] if paper.shares else []
+    count = 6 if paper.shares else 5
+    across = axes.linear([0.0, *(x for x, _ in points)], count=count)
     furthest = max((x for x, _ in points), default=1.0) or 1.0
     kept = tuple(each for each in across.ticks if each <= furthest * 1.0001 and not (paper.x_whole and each % 1))
     x = axes.Scale(0.0, furthest, kept).between(plot.left, plot.right)
     heights = [y for _, y in points]
-    scale = axes.decades(heights) if paper.y_log else axes.linear(heights, floor=paper.y_floor, ceiling=paper.y_ceiling)
-    return Axis(x, paper.x_name), Axis(scale.between(plot.bottom, plot.top), paper.y_name, paper.y_format)
+    scale = axes.decades(heights) if paper.y_log else axes.linear(
+        heights, count=count, floor=paper.y_floor, ceiling=paper.y_ceiling
+    )
+    write = paper.y_format if paper.shares else figures.tick
+    return Axis(x, paper.x_name, write), Axis(scale.between(plot.bottom, plot.top), paper.y_name, paper.y_format)
 
 
 def _curves(series: Series, x: Axis, y: Axis) -> Markup:
@@ -81,7 +92,15 @@ def _curves(series: Series, x: Axis, y: Axis) -> Markup:
     mean = _pieces(series.mean, x, y, "mean" if not series.dash else f"mean dash{min(series.dash, 3)}")
     end = _known(series.mean)[-1]
     marker = dot((x.scale(end[0]), y.scale(end[1])), radius=3)
-    return svg.tag("g", svg.title(series.name), *thin, mean, marker, class_=colour_class(series.colour))
+    around = [_area(series.band, x, y)] if len(series.band) > 1 else []
+    return svg.tag("g", svg.title(series.name), *around, *thin, mean, marker, class_=colour_class(series.colour))
+
+
+def _area(band: Sequence[tuple[float, float, float]], x: Axis, y: Axis) -> Markup:
+    upper = [(x.scale(at), y.scale(high)) for at, _, high in band]
+    lower = [(x.scale(at), y.scale(low)) for at, low, _ in reversed(band)]
+    steps = " ".join(f"{svg.number(a)},{svg.number(b)}" for a, b in (*upper, *lower))
+    return svg.tag("polygon", points=steps, class_="band")
 
 
 def _pieces(points: Points, x: Axis, y: Axis, class_: str) -> Markup:

@@ -1,0 +1,82 @@
+"""`convatlas lr`: the test of learning rates as a person asks for it."""
+
+import json
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from convatlas.cli.lr import lr
+from convatlas.errors import UserError
+from convatlas.records import codec
+from convatlas.records.lr_range import LrRange
+
+app = typer.Typer(pretty_exceptions_enable=False)
+app.command()(lr)
+QUICK = ["lenet.pocket", "--data", "shapes", "--batch-size", "32", "--allocator", "system", "--steps", "12"]
+
+
+def run(*words):
+    return CliRunner().invoke(app, [*QUICK, *map(str, words)], catch_exceptions=True)
+
+
+@pytest.mark.parametrize("kind", ["svg", "html"])
+def test_a_plot_and_a_hint(tmp_path, kind):
+    out = tmp_path / f"lr.{kind}"
+    done = run("--out", out)
+    assert done.exit_code == 0, done.output
+    assert "Loss of lenet.pocket while the learning rate grows from 1e-05 to 1 in 12 steps" in done.stdout
+    assert f"written: {out}" in done.stdout
+    assert "aria-label" in out.read_text(encoding="utf-8")
+
+
+def test_json_is_the_record(tmp_path):
+    done = run("--json", "--from", 1e-4, "--to", 0.1, "--optimizer", "sgd", "--seed", 3)
+    record = codec.from_plain(LrRange, json.loads(done.stdout), where="x")
+    assert (record.low, record.high, record.asked, record.recipe.optimizer, record.recipe.seed) == (1e-4, 0.1, 12, "sgd", 3)
+    assert len(record.steps) == 12
+
+
+BAD = [
+    (["--from", "1", "--to", "0.1"], "do not grow"),
+    (["--steps", "3"], "steps are 3"),
+    (["--to", "inf"], "the highest learning rate is inf"),
+    (["--out", "lr.png"], "'lr.png' is neither .svg nor .html"),
+    (["--out", "none/lr.svg"], "the folder none does not exist"),
+    (["--optimizer", "sdg"], "no optimizer called 'sdg'. Did you mean sgd"),
+    (["--data", "shaps"], "no data set called 'shaps'"),
+    (["--batch-size", "1"], "batch_size is 1"),
+]
+
+
+@pytest.mark.parametrize(("words", "message"), BAD, ids=[" ".join(words) for words, _ in BAD])
+def test_bad_input(words, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = run(*words)
+    assert isinstance(done.exception, UserError), done.output
+    assert message in str(done.exception)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_is_there_stays(tmp_path):
+    (tmp_path / "lr.svg").write_text("mine")
+    done = run("--out", tmp_path / "lr.svg")
+    assert isinstance(done.exception, UserError) and "exists already" in str(done.exception)
+    assert (tmp_path / "lr.svg").read_text() == "mine"
+
+
+def test_an_unknown_model_is_refused_with_a_guess():
+    done = CliRunner().invoke(app, ["lenet.pokket", "--allocator", "system"])
+    assert isinstance(done.exception, UserError) and "Did you mean lenet.pocket" in str(done.exception)
+
+
+def test_ones_own_network(tmp_path):
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n"
+        "def make():\n"
+        "    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 10))\n"
+    )
+    done = CliRunner().invoke(app, [f"{tmp_path}/net.py:make", *QUICK[1:], "--json"])
+    assert done.exit_code == 0, done.output
+    record = json.loads(done.stdout)
+    assert record["recipe"]["code_sha256"] and len(record["steps"]) == 12
