@@ -24,9 +24,14 @@ from convatlas.data.readers.folder import read_folder
 from convatlas.data.readers.picture_files import Request
 from convatlas.errors import UserError
 from convatlas.models.checkpoints import read_checkpoint
+from convatlas.models.configuration import model_name
 from convatlas.models.registry import create_model
 from convatlas.records import codec, manifest
+from convatlas.records.naming import short_name
+from convatlas.records.plan import FORMAT, Factor, Held, PlannedComparison, StudyPlan, Variant
 from convatlas.records.run import Choices, EpochMetrics, ModelConfig, Recipe, RunSummary, read_metrics
+from convatlas.study import levels, plan_file, resolve
+from convatlas.study.folder import read_plan
 from convatlas.training import checkpoint
 from convatlas.training.environment import environment
 from convatlas.training.recipe import check_recipe
@@ -114,6 +119,27 @@ def _cifar(data: bytes) -> object:
 
 def _idx(data: bytes) -> object:
     return idx._values(data, dimensions=3, where="the fuzzed file")
+
+
+def _study(data: bytes) -> object:
+    """A plan as far as it goes without data: its factors, the cells they make, and the first one's recipe."""
+    study = plan_file.read_study(str(_file("plan.yaml", data)))
+    found = levels.levels_of(study, where="f")
+    levels.check_names([levels.name_of(cell, found) for cell in levels.cells_of(found, study.design)], where="f")
+    return resolve.base_recipe(study, where="f")
+
+
+def _kept_plan(data: bytes) -> object:
+    _file("plan.json", data)
+    return read_plan(PLACE)
+
+
+def _model(data: bytes) -> object:
+    """The name of a model: canonical names are their own canonical names."""
+    name = model_name(data.decode("utf-8", "surrogateescape"))
+    assert model_name(name) == name
+    assert short_name(name) == short_name(name)
+    return name
 
 
 def _picture(data: bytes) -> object:
@@ -204,6 +230,38 @@ _SUMMARY = RunSummary(
     choices=Choices("cpu", "fp32", "channels_last", 1, "as the recipe says"),
     environment=environment(),
 )
+_PLANS = [
+    b"question: Which?\nrecipe: {data: digits, epochs: 2}\nmodel: resnet.pocket\n"
+    b"factors:\n  norm: [batch, none]\n  lr: [1e-3, 1e-2]\n",
+    b"question: Which?\nrecipe: {base: standard}\nseeds: [1, 2]\n"
+    b"factors: {model: {a: vgg.pocket, b: {family: resnet, depths: [1, 1]}}}\n"
+    b"hold: {params: first}\ncompare: baseline\ntune: {trials: 2, epochs: 1, searched: {lr: {low: 1e-4, high: 1, log: true}}}\n",
+]
+_PLAN = StudyPlan(
+    format=FORMAT,
+    name="n",
+    question="Which?",
+    date="2026-01-01",
+    convatlas="0.1.0",
+    factors=(Factor("lr", ("1", "2")),),
+    design="full",
+    variants=(Variant("lr=1", {"lr": "1"}, _RECIPE, 1, 2, 32, 3), Variant("lr=2", {"lr": "2"}, _RECIPE, 1, 2, 32, 3, 0.5)),
+    seeds=(0, 1),
+    held=(Held("params", 1.0, 0.1),),
+    comparisons=(PlannedComparison("lr=1", "lr=2"),),
+    equivalence=0.005,
+    tuning=None,
+    threads=1,
+    processes=1,
+    watched=False,
+    data="shapes",
+    data_description="",
+    n_train=3,
+    n_val=2,
+    n_test=1,
+    classes=("a", "b"),
+    source="plan.yaml",
+)
 _WEIGHTS = safetensors.torch.save(create_model("lenet.pocket", num_classes=2, in_chans=3, image_size=32).state_dict())
 _RUN_FILES = {"config.json": codec.to_text(_CONFIG).encode(), "model.safetensors": _WEIGHTS}
 _TENSORS = {"a.weight": torch.arange(6.0).view(2, 3), "b": torch.zeros(2, dtype=torch.int64)}
@@ -215,6 +273,16 @@ TARGETS: dict[str, Target] = {
     "metrics": Target(_metrics, (codec.to_line(_METRICS).encode() * 2, codec.to_line(_METRICS).encode()[:-9])),
     "config": Target(partial(_record, ModelConfig), (codec.to_text(_CONFIG).encode(),)),
     "summary": Target(partial(_record, RunSummary), (codec.to_text(_SUMMARY).encode(),)),
+    "study": Target(_study, tuple(_PLANS)),
+    "plan": Target(_kept_plan, (codec.to_text(_PLAN).encode(),)),
+    "model": Target(
+        _model,
+        (
+            b"resnet.pocket",
+            b"resnet{depths: [3,3,3], shortcut: false, norm: none, act: tanh}",
+            b'vgg{"kernel_size": 5, "width": 0.5}',
+        ),
+    ),
     "manifest": Target(_manifest, (codec.to_text(manifest.Manifest((_ENTRY,), manifest._seal((_ENTRY,)))).encode(),)),
     "run folder": Target(_run_folder, (b"\x00" + _RUN_FILES["config.json"], b"\xff" + _WEIGHTS[:2000])),
     "state": Target(_state, (_saved({"format": 1, "model": _TENSORS, "position": {"epoch": 1}}),)),

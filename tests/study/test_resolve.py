@@ -99,6 +99,7 @@ def test_a_network_of_the_users_own_is_a_study(tmp_path):
 
 NO_BUDGET = {key: value for key, value in RECIPE.items() if key != "epochs"}
 BAD = [
+    ({"factors": {"lr": list(range(1, 101)), "epochs": list(range(1, 101))}}, "10,000 variants are too many"),
     ({"factors": {}}, "has no factors"),
     ({"factors": {"kernle_size": [3, 5]}}, "factors has an unknown key 'kernle_size'. Did you mean 'model.kernel_size'"),
     ({"factors": {"seed": [1, 2]}}, "seed cannot be a factor"),

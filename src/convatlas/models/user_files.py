@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from convatlas.errors import UserError
 from convatlas.layers.network import Network, Request
@@ -136,7 +136,7 @@ def _on_meta(make: Callable[[], Network]) -> Network | None:
 
 def _wrapped(factory: Callable[..., Any], asked: Mapping[str, int | None], name: str) -> Network:
     module = _made(factory, arguments_of(factory, asked), name)
-    if any(isinstance(each, UninitializedTensorMixin) for each in (*module.parameters(), *module.buffers())):
+    if any(isinstance(each, (UninitializedParameter, UninitializedBuffer)) for each in (*module.parameters(), *module.buffers())):
         fix = "Name the numbers of channels and features, or pass an image through it in the function."
         raise UserError(f"{name} has lazy layers that have seen no image yet", fix=fix)
     network = module if isinstance(module, Network) else OwnNetwork(module)

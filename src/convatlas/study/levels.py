@@ -1,6 +1,7 @@
 """The cells of a design: which level of each factor a variant has, what it is called, and which settings that makes."""
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -14,6 +15,7 @@ from convatlas.records.run import Recipe
 from convatlas.study.plan_file import Study, unknown_key
 
 MOST_LEVELS = 200
+MOST_VARIANTS = 1_000
 LONGEST_NAME = 80
 FIXED = ("model", "data", "data_fingerprint", "seed", "name", "validation", "skip_unreadable", "minutes", "code_sha256")
 """Settings of a recipe that no factor varies: they are the study's own, or would compare different questions."""
@@ -106,8 +108,14 @@ def _printable(label: str, where: str) -> str:
 
 
 def cells_of(levels: Levels, design: str) -> list[Cell]:
-    """The combinations of levels that are run: all of them, or the first level of each factor and each other level by itself."""
+    """The combinations of levels that are run: all of them, or the first level of each factor and each other level by itself.
+
+    Raises UserError for more than anybody can run.
+    """
     names = list(levels)
+    many = math.prod(map(len, levels.values())) if design == "full" else sum(map(len, levels.values()))
+    if many > MOST_VARIANTS:
+        raise UserError(f"{many:,} variants are too many", fix=f"At most {MOST_VARIANTS:,}: take out levels, or one-at-a-time.")
     if design == "full":
         return [dict(zip(names, chosen, strict=True)) for chosen in itertools.product(*levels.values())]
     base = {name: levels[name][0] for name in names}

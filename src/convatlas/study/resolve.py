@@ -19,6 +19,7 @@ from convatlas.records.run import Recipe
 from convatlas.study.holding import FIRST, Sized, held_equal, held_of, sized, steps_of
 from convatlas.study.levels import FIXED, SETTINGS, Cell, Levels, cells_of, check_names, levels_of, name_of, settings_of
 from convatlas.study.plan_file import Study, seeds_of, unknown_key
+from convatlas.study.tuning import check_tuning, tuning_of
 from convatlas.training.engine import choose
 from convatlas.training.prepare import check_fits, examine
 from convatlas.training.recipe import check_recipe
@@ -224,10 +225,9 @@ def _planned(pairs: list[tuple[str, str]], where: str) -> tuple[PlannedCompariso
 def _tuning(study: Study, levels: Levels, *, where: str) -> Tuning | None:
     if study.tune is None:
         return None
-    from convatlas.study.tuning import check_tuning, tuning_of
-
     tuning = tuning_of(study.tune, where=f"{where}: tune")
-    check_tuning(tuning, tuple(levels))
+    together = (level.value for level in levels.get("recipe", ()))
+    check_tuning(tuning, (*levels, *(key for settings in together for key in settings)))
     return tuning
 
 

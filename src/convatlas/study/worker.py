@@ -21,6 +21,7 @@ from convatlas.records.run import Recipe, RunSummary
 from convatlas.records.study_folder import LOOK
 from convatlas.study.folder import Job, is_done, tuned_path, variant_of
 from convatlas.study.portrait import write_portrait
+from convatlas.study.tuning import apply_tuning, tune_variant
 from convatlas.training.apply import judge_once
 from convatlas.training.distributed import ALONE, World
 from convatlas.training.loop import resume, train
@@ -35,8 +36,6 @@ def recipe_for(folder: Path, plan: StudyPlan, job: Job) -> Recipe:
     """The recipe of the job's run: the variant's, as its search has set it, with the seed."""
     recipe = variant_of(plan, job.variant).recipe
     if plan.tuning is not None and job.seed is not None:
-        from convatlas.study.tuning import apply_tuning
-
         recipe = apply_tuning(recipe, codec.read(Tuned, tuned_path(folder, job.variant)), plan.tuning)
     return recipe if job.seed is None else replace(recipe, seed=job.seed)
 
@@ -63,8 +62,6 @@ def do_job(folder: Path, plan: StudyPlan, job: Job, *, data: DataSet, watch: Wat
         return
     if job.seed is None:
         assert plan.tuning is not None
-        from convatlas.study.tuning import tune_variant
-
         tune_variant(folder, plan, variant_of(plan, job.variant), data=data, watch=watch)
         return
     place = folder / job.folder

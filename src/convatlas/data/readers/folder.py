@@ -25,7 +25,7 @@ def read_folder(root: Path, request: Request) -> Reading:
     classes = _classes(listed, root)
     splits = {
         split: [
-            Listed(path, _record_name(path.relative_to(root)), classes.index(name))
+            Listed(path, record_name(path.relative_to(root)), classes.index(name))
             for name, paths in by_class.items()
             for path in paths
         ]
@@ -36,7 +36,7 @@ def read_folder(root: Path, request: Request) -> Reading:
 
 def _split_folders(root: Path) -> dict[str, Path]:
     """The folder of each split; one called "train", the root itself, if there are no split folders."""
-    folders, pictures = _contents(root)
+    folders, pictures = contents(root)
     named: dict[str, Path] = {}
     for folder in folders:
         split = SPLIT_NAMES.get(folder.name.lower())
@@ -57,7 +57,7 @@ def _split_folders(root: Path) -> dict[str, Path]:
 
 def _by_class(folder: Path) -> dict[str, list[Path]]:
     """Class name (NFC) -> its picture files, in the folder of one split."""
-    class_folders, pictures = _contents(folder)
+    class_folders, pictures = contents(folder)
     if not class_folders:
         raise _no_classes(folder, len(pictures))
     if pictures:
@@ -83,14 +83,14 @@ def _by_class(folder: Path) -> dict[str, list[Path]]:
 
 
 def _pictures_of(class_folder: Path) -> list[Path]:
-    nested, pictures = _contents(class_folder)
+    nested, pictures = contents(class_folder)
     if nested:
         where = f"the class folder {printable(class_folder)} holds folders itself, such as {printable(nested[0].name)}"
         raise UserError(where, fix=_LAYOUT)
     return pictures
 
 
-def _contents(folder: Path) -> tuple[list[Path], list[Path]]:
+def contents(folder: Path) -> tuple[list[Path], list[Path]]:
     """The sub-folders and the files named like pictures, each in order; hidden ones and what systems strew about left out."""
     if not folder.is_dir():
         reason = "is no folder" if folder.exists() else "does not exist"
@@ -133,7 +133,7 @@ def _no_classes(folder: Path, pictures: int) -> UserError:
     return UserError(f"{printable(folder)} has no pictures", fix=_LAYOUT)
 
 
-def _record_name(path: Path) -> str:
+def record_name(path: Path) -> str:
     """A relative path as records keep it: NFC, forward slashes, and escapes for bytes that are no text."""
     text = unicodedata.normalize("NFC", path.as_posix())
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
