@@ -13,6 +13,7 @@ from convatlas.cli import (
     atlas,
     calculating,
     calculating_stacks,
+    checking,
     comparing,
     converting,
     differing,
@@ -55,6 +56,7 @@ app.command("gradients")(flowing.gradients)
 app.command("diff")(differing.diff)
 app.command("draw")(drawing.draw)
 app.command("data")(atlas.data)
+app.command("check")(checking.check)
 app.command("recipes")(recipes.recipes)
 app.command("weights")(weights.weights)
 app.command("convert")(converting.convert)

@@ -1,9 +1,9 @@
 """How alike two pictures are once one is laid over the other: the measure by which near duplicates are judged.
 
-A copy that was cut or scaled anew shows the same detail elsewhere. So the second picture is moved and scaled, each axis by itself,
-to where it correlates best with the first (the enhanced correlation coefficient of Evangelidis & Psarakis 2008, by Gauss-Newton
-steps), and only then are they compared. Compared is fine detail alone, each place relative to the contrast around it: two skies, or
-two dark shapes on white, are alike in the large without being copies. Brightness and contrast cancel out.
+A copy that was cut or scaled anew shows the same detail elsewhere. So the second picture is moved and scaled, each axis by
+itself, to where it correlates best with the first (the enhanced correlation coefficient of Evangelidis & Psarakis 2008, by
+Gauss-Newton steps), and only then are they compared. Compared is fine detail alone, each place relative to the contrast around
+it: two skies, or two dark shapes on white, are alike in the large without being copies. Brightness and contrast cancel out.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ _LONGEST_STEP = 0.1
 
 @dataclass(frozen=True)
 class Placing:
-    """Where each of N second pictures lies over its first: `scale` and `shift` (N, 2), rows above columns, 1 being half a side."""
+    """Where each of N second pictures lies over its first: `scale` and `shift` (N, 2), rows above columns; 1 is half a side."""
 
     scale: Tensor
     shift: Tensor
@@ -53,7 +53,7 @@ def align(first: Tensor, second: Tensor, start: Placing, *, steps: int, smooth: 
 
 
 def likeness(first: Tensor, second: Tensor, placing: Placing) -> Tensor:
-    """The correlation of fine detail (N,) of grey pictures (N, S, S) in 0..1 so placed; 0 where they overlap by less than half."""
+    """The correlation of fine detail (N,) of grey pictures (N, S, S) in 0..1 so placed; 0 if less than half of them overlaps."""
     size = first.shape[-1]
     # Smoothing in proportion, so that pictures of 16 pixels are judged as those of 32.
     fine, around = size / 64, size / 16
@@ -117,7 +117,7 @@ def _step(first: Tensor, second: Tensor, placing: Placing) -> Tensor:
     by_row, by_column = slope_down @ half, down @ (second @ slope_across.transpose(1, 2))
     along = (torch.arange(size) - (size - 1) / 2) / (size / 2)
     centred = _centred(there, mask)
-    length = centred.norm(dim=1)[:, None] + 1e-6
+    length: Tensor = torch.linalg.vector_norm(centred, dim=1, keepdim=True) + 1e-6
     slopes = torch.stack([by_row * along[:, None], by_column * along, by_row, by_column], 1).flatten(2)
     known = torch.stack([centred / length, _normalised(_centred(first.flatten(1), mask)), mask], 1)
     vectors = torch.cat([slopes * mask[:, None], known], 1)
@@ -125,9 +125,9 @@ def _step(first: Tensor, second: Tensor, placing: Placing) -> Tensor:
 
 
 def _solved(products: Tensor, unit: Tensor) -> Tensor:
-    """The Gauss-Newton step (N, 4) from all inner products (N, 7, 7) of four slopes, the picture, what it should be, and the mask.
+    """The Gauss-Newton step (N, 4) from inner products (N, 7, 7): of four slopes, the picture, what it should be, and the mask.
 
-    A slope is taken less its mean and less what only changes the contrast. `unit` (N, 1) is what the slopes are to be multiplied by.
+    A slope is taken less its mean and less what only changes the contrast. `unit` (N, 1) is what slopes are to be multiplied by.
     """
     square, by_picture, by_wanted, means = products[:, :4, :4], products[:, :4, 4], products[:, :4, 5], products[:, :4, 6]
     pixels = products[:, 6, 6, None].clamp_min(1)
@@ -135,7 +135,8 @@ def _solved(products: Tensor, unit: Tensor) -> Tensor:
     square = square * unit[:, :, None].square()
     wanted = (by_wanted - by_picture * products[:, 4, 5, None]) * unit
     damping = torch.diag_embed(_DAMPING * square.diagonal(dim1=1, dim2=2) + 1e-4)
-    return torch.linalg.solve(square + damping, wanted).clamp(-_LONGEST_STEP, _LONGEST_STEP)
+    step: Tensor = torch.linalg.solve(square + damping, wanted)
+    return step.clamp(-_LONGEST_STEP, _LONGEST_STEP)
 
 
 def _correlation(first: Tensor, second: Tensor, mask: Tensor) -> Tensor:
@@ -151,4 +152,5 @@ def _centred(values: Tensor, mask: Tensor) -> Tensor:
 
 
 def _normalised(values: Tensor) -> Tensor:
-    return values / (values.norm(dim=-1, keepdim=True) + 1e-6)
+    length: Tensor = torch.linalg.vector_norm(values, dim=-1, keepdim=True)
+    return values / (length + 1e-6)

@@ -2,8 +2,9 @@
 
 Exact ones have the same pixels. Near ones show the same photograph cut, scaled, mirrored, recoloured or compressed anew: each
 picture's most alike are found by their sketches (see `sketches`), laid over it (see `alignment`), and their fine detail is
-correlated. On CIFAR-10 these correlations fall into two heaps, chance and copies; `THRESHOLD` lies between, where fewest are. docs/LOG.md has the counts, and how they compare with the list that Barz & Denzler made by hand (2020, "Do We Train on
-Test Data? Purging CIFAR of Near-Duplicates", arXiv:1902.00423).
+correlated. On CIFAR-10 these correlations fall into two heaps, chance and copies; `THRESHOLD` lies between, where fewest are.
+docs/LOG.md has the counts, and how they compare with the list that Barz & Denzler made by hand (2020, "Do We Train on Test Data?
+Purging CIFAR of Near-Duplicates", arXiv:1902.00423).
 """
 
 import hashlib
@@ -189,7 +190,7 @@ def _candidates(split: _Prepared, other: _Prepared, *, same: bool) -> Iterator[t
 def _verified(split: _Prepared, other: _Prepared, candidates: Tensor) -> Iterator[tuple[int, int, bool, float]]:
     """Of the candidates those that are near duplicates: index, index in `other`, mirrored, likeness; each pair once."""
     best: dict[tuple[int, int], tuple[float, bool]] = {}
-    for pairs in candidates.unique(dim=0).split(_PAIRS_AT_ONCE):
+    for pairs in torch.unique(candidates, dim=0).split(_PAIRS_AT_ONCE) if len(candidates) else ():
         first, second = split.light[pairs[:, 0]].float() / 255, other.light[pairs[:, 1]].float() / 255
         first = torch.where(pairs[:, 2, None, None] == 1, first.flip(-1), first)
         for (a, b, flipped), alike in zip(pairs.tolist(), _compared(first, second).tolist(), strict=True):
@@ -201,10 +202,10 @@ def _verified(split: _Prepared, other: _Prepared, candidates: Tensor) -> Iterato
 
 def _compared(first: Tensor, second: Tensor) -> Tensor:
     """The likeness (N,) of grey pictures (N, 32, 32), at half the size first, and at full size only where that says it may be."""
-    halves = [torch.nn.functional.avg_pool2d(each, 2) for each in (first, second)]
-    placing = align(*halves, unmoved(len(first)), steps=5, smooth=1.0)
+    small, small_second = (torch.nn.functional.avg_pool2d(each, 2) for each in (first, second))
+    placing = align(small, small_second, unmoved(len(first)), steps=5, smooth=1.0)
     alike = torch.zeros(len(first))
-    hopeful = (likeness(*halves, placing) >= _LEAST_COARSE).nonzero().flatten()
+    hopeful = (likeness(small, small_second, placing) >= _LEAST_COARSE).nonzero().flatten()
     if len(hopeful):
         first, second = first[hopeful], second[hopeful]
         placing = align(first, second, placing.part(hopeful), steps=6, smooth=0.7)
@@ -213,7 +214,7 @@ def _compared(first: Tensor, second: Tensor) -> Tensor:
 
 
 def _of_copies(found: Sequence[Twin], hashed: Mapping[str, Sequence[bytes]], left_out: Mapping[str, set[int]]) -> list[Twin]:
-    """What was found of the first of exact duplicates, for the others in its split: each has the same twin in another split."""
+    """What was found of the first of exact duplicates, for the others in its split: all have the same twins in another split."""
     copies: dict[tuple[str, bytes], list[int]] = {}
     for split, each in hashed.items():
         for index, digest in enumerate(each):
@@ -224,5 +225,6 @@ def _of_copies(found: Sequence[Twin], hashed: Mapping[str, Sequence[bytes]], lef
         if twin.split == twin.other:
             continue
         ones, others = copies[twin.split, hashed[twin.split][twin.index]], copies[twin.other, hashed[twin.other][twin.twin]]
-        more += [replace(twin, index=each) for each in ones[1:]] + [replace(twin, twin=each) for each in others[1:]]
+        every = [replace(twin, index=one, twin=other) for one in ones for other in others]
+        more += every[1:]
     return more

@@ -20,8 +20,8 @@ from convatlas.errors import UserError, unknown_name
 
 Progress = Callable[[str, int, int], None]
 
-# Photographs keep what a person needs to tell them apart at this size, and a pocket network trains on it within minutes.
-_PICTURE_SIZE = 64
+PICTURE_SIZE = 64
+"""Photographs keep what a person needs to tell them apart at this size, and a pocket network trains on it within minutes."""
 
 
 def load_data(
@@ -56,7 +56,7 @@ def load_data(
     if download and CATALOG[name].kind == "files" and places.found(name, root) is None:
         download_entry(name, root or places.cache_folder() / name, progress=progress)
     if CATALOG[name].kind == "your own":
-        size = image_size or _PICTURE_SIZE
+        size = image_size or PICTURE_SIZE
         place = _place_of_own(name, root)
         reading = _read_own(name, Request(place, size, validation, seed, skip_unreadable, progress))
     else:

@@ -92,4 +92,5 @@ def _pooling(size: int, *, overlap: bool) -> Tensor:
 
 
 def _unit(vectors: Tensor) -> Tensor:
-    return vectors / (vectors.norm(dim=1, keepdim=True) + 1e-6)
+    length: Tensor = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
+    return vectors / (length + 1e-6)

@@ -104,7 +104,7 @@ class DataCheck:
 
     `image` is (C, H, W) as read, `splits` has the images in each split; what training holds out for validation counts as train.
     In a group of exact duplicates each image is paired with the first; near ones are looked for among the most alike. `near`
-    says how that was done, `threshold` from which likeness on two count as near duplicates. `pairs` are the surest where there are
+    says how that was done, `threshold` from which likeness on two count as near duplicates. `pairs` are the surest if there are
     very many; `relations` count all. `examples` are some of each relation with their pictures, from the least sure to the surest.
     `blank` are images of one colour. `verdict` is what it all comes to.
     """
@@ -123,11 +123,11 @@ class DataCheck:
     blank: tuple[Place, ...]
     unreadable: tuple[Unreadable, ...]
     sizes: tuple[PictureSize, ...]
-    findings: tuple[Finding, ...]
     threshold: float | None
     near: str
-    seconds: float
-    verdict: tuple[str, ...]
+    findings: tuple[Finding, ...] = ()
+    verdict: tuple[str, ...] = ()
+    seconds: float = 0.0
 
 
 def across(check: DataCheck, *, split: str = "test", other: str = "train") -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""The test accuracy after every epoch, for a study that shows what choosing by it would have feigned. Nothing reads it in training."""
+"""The test accuracy after every epoch, for a study that shows what choosing by it would have feigned. Training never reads it."""
 
 from pathlib import Path
 

@@ -150,6 +150,7 @@ def _differences(splits: Mapping[str, Mapping[str, Sequence[Path]]]) -> list[Fin
         lacking = sorted(every - set(by_class))
         if lacking:
             others = [other for other in splits if set(lacking) & set(splits[other])]
-            text = f"{split} has no folder for {names(lacking)}, which {' and '.join(others)} {'has' if len(others) == 1 else 'have'}."
+            have = f"{' and '.join(others)} {'has' if len(others) == 1 else 'have'}"
+            text = f"{split} has no folder for {names(lacking)}, which {have}."
             found.append(Finding("class folders differ", text))
     return found

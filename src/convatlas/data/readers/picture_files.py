@@ -104,12 +104,13 @@ def _arrange(splits: Mapping[str, Sequence[Listed]], request: Request) -> tuple[
     given = {split: sorted(members, key=lambda listed: listed.name) for split, members in splits.items()}
     if "test" in given and "val" in given:
         return given, ""
+    held = f"{request.validation:.0%} of train held out for validation" if request.validation else ""
     if "test" in given:
         train, val = _parted(given["train"], share=request.validation, seed=request.seed)
-        return {"train": train, "val": val, "test": given["test"]}, f"{request.validation:.0%} of train held out for validation"
+        return {"train": train, "val": val, "test": given["test"]}, held
     if "val" in given:
         train, val = _parted(given["train"], share=request.validation, seed=request.seed)
-        remark = f"no test split: val serves as test, {request.validation:.0%} of train held out for validation"
+        remark = ", ".join(part for part in ("no test split: val serves as test", held) if part)
         return {"train": train, "val": val, "test": given["val"]}, remark
     rest, test = _parted(given["train"], share=_TEST_SHARE, seed=0)
     train, val = _parted(rest, share=_VAL_SHARE, seed=request.seed)
