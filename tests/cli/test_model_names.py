@@ -22,7 +22,20 @@ def ten():
 """
 YAML = "family: resnet\ndepths: [1, 1]\nwidths: [4, 8]\nstem: 4\nshortcut: false\nnorm: none\nact: tanh\n"
 CANONICAL = 'resnet{"act": "tanh", "depths": [1, 1], "norm": "none", "shortcut": false, "stem": 4, "widths": [4, 8]}'
-QUICK = ("--data", "folder", "--data-root", "pictures", "--image-size", "16", "--epochs", "1", "--precision", "fp32", "--threads", "1")
+QUICK = (
+    "--data",
+    "folder",
+    "--data-root",
+    "pictures",
+    "--image-size",
+    "16",
+    "--epochs",
+    "1",
+    "--precision",
+    "fp32",
+    "--threads",
+    "1",
+)
 
 
 @pytest.fixture(scope="module")
@@ -63,9 +76,11 @@ def test_a_yaml_file_is_a_model_and_not_needed_afterwards(here):
     assert json.loads((here / "run" / "recipe.json").read_text())["model"] == CANONICAL
     done("eval", "run", folder=here)
     done("predict", "run", "pictures/ant/0.png", folder=here)
-    assert "tanh" in done("look", "run", "pictures/ant/0.png", "--only", "activations,maps", "--out", "look", folder=here).stdout + (
-        here / "look" / "look.json"
-    ).read_text()
+    assert (
+        "tanh"
+        in done("look", "run", "pictures/ant/0.png", "--only", "activations,maps", "--out", "look", folder=here).stdout
+        + (here / "look" / "look.json").read_text()
+    )
 
 
 def test_folders_are_named_safely(here):

@@ -81,7 +81,10 @@ BAD = [
     (GOOD + "hold: {params: 12}", "12 parameters|5.*params|off 12"),
     (GOOD + "hold: {memory: 12}", "unknown key 'memory'"),
     (GOOD + "compare: [[a, b]]", "there is no variant called 'a'"),
-    (GOOD.replace("image_size: 16", "image_size: 8").replace("{family: resnet, depths: [1, 1, 1], width: 0.25}", "vgg.pocket"), "16 or more"),
+    (
+        GOOD.replace("image_size: 16", "image_size: 8").replace("{family: resnet, depths: [1, 1, 1], width: 0.25}", "vgg.pocket"),
+        "16 or more",
+    ),
 ]
 
 

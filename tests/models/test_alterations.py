@@ -124,7 +124,9 @@ def test_a_layernorm_over_something_else_is_refused(module):
         altered(module, norm="batch")
 
 
-@pytest.mark.parametrize(("channels", "groups"), [(1, 1), (7, 1), (8, 2), (16, 4), (17, 1), (64, 16), (128, 32), (192, 32), (100, 25)])
+@pytest.mark.parametrize(
+    ("channels", "groups"), [(1, 1), (7, 1), (8, 2), (16, 4), (17, 1), (64, 16), (128, 32), (192, 32), (100, 25)]
+)
 def test_groups(channels, groups):
     assert groups_for(channels) == groups
 

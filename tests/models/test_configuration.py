@@ -128,7 +128,10 @@ def test_families_have_every_variant_and_each_a_member():
         ("resnet{kernel_size: 4}", "kernel_size is 4. Give an odd number"),
         ("resnet{drop_path: 0.1}", "resnet.pocket has no drop path. Leave drop_path out; efficientnet, convnext have it"),
         ("convnext{drop_path: 0.1, shortcut: false}", "drop_path drops what shortcuts pass by"),
-        ("vgg{shortcut: false}", "vgg.pocket has no shortcuts that could be taken away. Leave shortcut out; resnet, efficientnet"),
+        (
+            "vgg{shortcut: false}",
+            "vgg.pocket has no shortcuts that could be taken away. Leave shortcut out; resnet, efficientnet",
+        ),
         ("resnet50{shortcut: false}", "bottleneck blocks have no form without shortcut"),
         ("lenet{width: 2}", "lenet.pocket has no widths to multiply"),
         ("alexnet{widths: [1, 2, 3]}", "Give a list of 5"),
@@ -221,7 +224,10 @@ def test_every_parameter_of_a_configured_network_learns(name):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_configuration_that_changes_nothing_builds_the_member(family):
     member = FAMILIES[family].member
-    own, same = small(member).state_dict(), small({"lenet": "lenet{dropout: 0}"}.get(family, f"{member}{{width: 1}}")).state_dict()
+    own, same = (
+        small(member).state_dict(),
+        small({"lenet": "lenet{dropout: 0}"}.get(family, f"{member}{{width: 1}}")).state_dict(),
+    )
     assert all(torch.equal(value, same[key]) for key, value in own.items()) and len(own) == len(same)
 
 

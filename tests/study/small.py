@@ -161,6 +161,3 @@ def until(true, seconds=60):
     while not true():
         assert time.monotonic() < end, "it never came to be"
         time.sleep(0.01)
-
-
-

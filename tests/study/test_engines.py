@@ -30,7 +30,9 @@ seeds: 1
 def convatlas(*words, folder, **changes):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "XDG_CACHE_HOME": str(folder / "cache")}
     command = [sys.executable, "-m", "convatlas", "study", *map(str, words)]
-    return subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **changes)
+    return subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **changes
+    )
 
 
 def done(process, seconds=240):
@@ -107,8 +109,15 @@ sys.exit(code)
 def test_a_ray_cluster_of_two_machines_makes_the_same_records(local, tmp_path):
     pytest.importorskip("ray")
     (tmp_path / "plan.yaml").write_text(PLAN)
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "RAY_USAGE_STATS_ENABLED": "0", "XDG_CACHE_HOME": str(tmp_path / "c")}
-    result = subprocess.run([sys.executable, "-c", CLUSTER], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=380)
+    environment = {
+        **os.environ,
+        "CUDA_VISIBLE_DEVICES": "",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "XDG_CACHE_HOME": str(tmp_path / "c"),
+    }
+    result = subprocess.run(
+        [sys.executable, "-c", CLUSTER], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=380
+    )
     assert result.returncode == 0, result.stderr
     assert records(tmp_path / "s") == records(local[0] / "s")
 
@@ -155,5 +164,3 @@ def test_as_many_runs_at_once_as_there_are_processors():
     assert engine.slots >= 1
     assert engine_called("local", jobs=None, threads=10_000, processes=1, address=None).slots == 1
     assert engine_called("local", jobs=7, threads=1, processes=1, address=None).slots == 7
-
-

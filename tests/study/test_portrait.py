@@ -68,9 +68,13 @@ def test_the_file_is_kept_small_by_showing_fewer_images(runs, monkeypatch):
 
 
 def test_large_maps_and_images_are_averaged_but_told_as_they_were():
-    model = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(4 * 80 * 80, 6))
+    model = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(4 * 80 * 80, 6)
+    )
     data = small_data()
-    grey = ImageSet(torch.randint(0, 255, (6, 1, 80, 80), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)), torch.arange(6))
+    grey = ImageSet(
+        torch.randint(0, 255, (6, 1, 80, 80), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)), torch.arange(6)
+    )
     data = replace(data, val=grey, mean=(0.5,), std=(0.25,))
     look = portrait._looked(model.eval(), data, name="mine", weights="mine", count=2, wanted=2)
     assert [(each.layer, each.side) for each in look.images[0].maps] == [("1", (80, 80))]

@@ -48,8 +48,12 @@ def test_what_only_training_uses_does_not_count():
 @pytest.mark.parametrize(
     ("name", "target", "said"),
     [
-        ("resnet.pocket", 270_000.5, r'resnet.* has 2\d\d,\d{3} parameters, and no width is nearer: 0.\d% off 270,000, and 0.0%'),
-        ("lenet.pocket", 270_000, r"lenet.pocket has 62,006 parameters: 77.0% off 270,000, and 0.0% are admitted. Its family keeps"),
+        ("resnet.pocket", 270_000.5, r"resnet.* has 2\d\d,\d{3} parameters, and no width is nearer: 0.\d% off 270,000, and 0.0%"),
+        (
+            "lenet.pocket",
+            270_000,
+            r"lenet.pocket has 62,006 parameters: 77.0% off 270,000, and 0.0% are admitted. Its family keeps",
+        ),
         ("vgg.pocket", 10, r"vgg.* has \d+ parameters, and no width is nearer"),
     ],
 )

@@ -131,7 +131,10 @@ def test_a_recipe_that_does_not_say_which_code(net):
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("net.py:ten", "net.py:ten gives a tensor (2, 10) for two images, and not logits (2, 6). Let the factory take num_classes"),
+        (
+            "net.py:ten",
+            "net.py:ten gives a tensor (2, 10) for two images, and not logits (2, 6). Let the factory take num_classes",
+        ),
         ("net.py:Tells", "gives a dict for two images"),
         ("net.py:Maps", "gives a tensor (2, 8, 16, 16) for two images"),
         ("net.py:InTraining", "gives a tuple for two images"),

@@ -97,9 +97,7 @@ def _read_own(name: str, request: Request) -> Reading:
     return reading
 
 
-def _complete(
-    name: str, reading: Reading, *, image_size: int | None, validation: float, fraction: float, seed: int
-) -> DataSet:
+def _complete(name: str, reading: Reading, *, image_size: int | None, validation: float, fraction: float, seed: int) -> DataSet:
     """The reading with a validation split, resized, and with the statistics of what is left for training."""
     train, val = reading.train, reading.val
     if val is None:

@@ -1,9 +1,9 @@
 """A study's folder: its plan, its runs, who is at work on which, and how tries at them ended.
 
-    plan.json             the plan, resolved
-    runs/VARIANT/seed-N/  the runs, each a run folder as `convatlas train` makes it
-    claims/VARIANT/N/     held by the process that is at work on the run; attempts.jsonl: how tries ended; log.txt: what it said
-    tuned/, tune/         what the search for settings came to, and its trials
+plan.json             the plan, resolved
+runs/VARIANT/seed-N/  the runs, each a run folder as `convatlas train` makes it
+claims/VARIANT/N/     held by the process that is at work on the run; attempts.jsonl: how tries ended; log.txt: what it said
+tuned/, tune/         what the search for settings came to, and its trials
 """
 
 import dataclasses

@@ -53,9 +53,7 @@ def summarise(folder: Path) -> Findings:
         complete=not missing,
         missing=missing,
         variants=rows,
-        effects=effects(
-            {name: _outcome(runs) for name, runs in done.items()}, plan.comparisons, equivalence=plan.equivalence
-        ),
+        effects=effects({name: _outcome(runs) for name, runs in done.items()}, plan.comparisons, equivalence=plan.equivalence),
         tuned=tuple(
             codec.read(Tuned, path) for v in plan.variants if (path := tuned_path(folder, v.name)).exists() and plan.tuning
         ),

@@ -50,7 +50,8 @@ def evaluation(given: Answers, classes: Sequence[str] = CLASSES) -> Evaluation:
         confusion[label][said] += 1
     wrong = [i for i, (a, b) in enumerate(zip(given.labels, given.predicted, strict=True)) if a != b]
     worst = tuple(
-        Mistake(i, classes[given.labels[i]], classes[given.predicted[i]], 0.99 - 0.01 * k, PICTURE) for k, i in enumerate(wrong[:4])
+        Mistake(i, classes[given.labels[i]], classes[given.predicted[i]], 0.99 - 0.01 * k, PICTURE)
+        for k, i in enumerate(wrong[:4])
     )
     top1 = sum(a == b for a, b in zip(given.labels, given.predicted, strict=True)) / N
     return Evaluation("test", N, top1, None, 0.5, 1.0, tuple(classes), tuple(map(tuple, confusion)), worst)
@@ -64,7 +65,9 @@ def flow(name: str, seed: int, epoch: int, layers: int = 5) -> GradientFlow:
 
 
 def look(name: str, stages: int = 2, images: int = 2) -> Look:
-    maps = tuple(Maps(layer, 16, (8, 8), (0, 1), -1.0, 2.0, PICTURE) for layer in ("stem", *(f"stages.{i}" for i in range(stages))))
+    maps = tuple(
+        Maps(layer, 16, (8, 8), (0, 1), -1.0, 2.0, PICTURE) for layer in ("stem", *(f"stages.{i}" for i in range(stages)))
+    )
     seen = tuple(
         LookedAt(f"validation image {i}, circle", PICTURE, Prediction("x", ("circle", "star"), (0.75, 0.25)), maps, ())
         for i in range(images)
@@ -74,7 +77,9 @@ def look(name: str, stages: int = 2, images: int = 2) -> Look:
 
 def variant(name: str, levels: dict[str, str], rank: int = 0) -> Variant:
     recipe = Recipe(model=name, data="shapes", data_fingerprint="f3a9", epochs=3, lr=0.001 * (rank + 1), gradients=True)
-    return Variant(name, levels, recipe, 270_000 + 100 * rank, 41_000_000 * (rank + 1), 32, 210, 1.0 + 0.125 * rank if rank else None)
+    return Variant(
+        name, levels, recipe, 270_000 + 100 * rank, 41_000_000 * (rank + 1), 32, 210, 1.0 + 0.125 * rank if rank else None
+    )
 
 
 def run(one: Variant, rank: int, seed: int) -> StudyRun:
@@ -82,7 +87,8 @@ def run(one: Variant, rank: int, seed: int) -> StudyRun:
     given = answers(rank, seed)
     test = evaluation(given)
     metrics = tuple(
-        EpochMetrics(e, 70 * e, 9000 * e, 4.0 * e * (rank + 1), 0.001, 2.4 / e, 0.5, 1.1, test.top1 * e / 3, 900.0) for e in (1, 2, 3)
+        EpochMetrics(e, 70 * e, 9000 * e, 4.0 * e * (rank + 1), 0.001, 2.4 / e, 0.5, 1.1, test.top1 * e / 3, 900.0)
+        for e in (1, 2, 3)
     )
     summary = RunSummary(
         status="finished", cause=None, model=one.recipe.model, family="mine", data="shapes", seed=seed, image_size=32, in_chans=3,
@@ -121,7 +127,9 @@ def found(one: Variant, runs: Sequence[StudyRun], rank: int = 0) -> VariantFindi
 def effect(first: str, second: str, mean: float, half: float, verdict: str, seeds: Sequence[int] = (0, 1, 2)) -> Effect:
     difference = Interval(mean, mean - half, mean + half, len(seeds), "Student's t over paired seeds")
     p = {"better": 0.012, "worse": 0.012}.get(verdict, 0.34)
-    return Effect(first, second, tuple(seeds), difference, p, min(1.0, 2 * p), 1.75, None, verdict, f"{first} and {second}: {verdict}.")
+    return Effect(
+        first, second, tuple(seeds), difference, p, min(1.0, 2 * p), 1.75, None, verdict, f"{first} and {second}: {verdict}."
+    )
 
 
 def make(variants: Sequence[Variant], factors: Sequence[Factor], seeds: Sequence[int], effects: Sequence[Effect]):

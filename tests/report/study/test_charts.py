@@ -56,7 +56,10 @@ def test_front_goes_in_steps_and_the_dominated_are_pale() -> None:
 
 
 def forest(width: float, low: float = -0.03) -> str:
-    rows = [Row("first − second", (Stroke("open", 0.01, low, 0.05, "told"),), "+1.0 (−3.0 to +5.0)"), Row("none", (), "no result yet")]
+    rows = [
+        Row("first − second", (Stroke("open", 0.01, low, 0.05, "told"),), "+1.0 (−3.0 to +5.0)"),
+        Row("none", (), "no result yet"),
+    ]
     scale = axes.linear([low, 0.05, 0.0])
     guide = Guide(0.0, 0.005, ("second is better", "first is better"))
     return str(intervals(rows, axis=Axis(scale, "points", figures.points), width=width, name="forest", guide=guide))
@@ -89,7 +92,15 @@ def test_difference_has_the_sign_in_the_colour_and_the_size_in_its_strength() ->
 
 @pytest.mark.parametrize(
     ("share", "digits", "said"),
-    [(0.0123, 1, "+1.2"), (-0.0123, 2, "−1.23"), (0.0004, 1, "0.0"), (-0.0004, 1, "0.0"), (0.0, 0, "0"), (None, 1, "–"), (float("nan"), 1, "–")],
+    [
+        (0.0123, 1, "+1.2"),
+        (-0.0123, 2, "−1.23"),
+        (0.0004, 1, "0.0"),
+        (-0.0004, 1, "0.0"),
+        (0.0, 0, "0"),
+        (None, 1, "–"),
+        (float("nan"), 1, "–"),
+    ],
 )
 def test_points_carry_their_sign(share, digits: int, said: str) -> None:
     assert figures.points(share, digits=digits) == said
@@ -97,7 +108,11 @@ def test_points_carry_their_sign(share, digits: int, said: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("2026-01-05T10:11:12+00:00", "2026-01-05 10:11 UTC"), ("2026-01-05T10:11:12.5Z", "2026-01-05 10:11 UTC"), ("yesterday", "yesterday")],
+    [
+        ("2026-01-05T10:11:12+00:00", "2026-01-05 10:11 UTC"),
+        ("2026-01-05T10:11:12.5Z", "2026-01-05 10:11 UTC"),
+        ("yesterday", "yesterday"),
+    ],
 )
 def test_dates_are_read(text: str, said: str) -> None:
     assert figures.date(text) == said
@@ -106,7 +121,9 @@ def test_dates_are_read(text: str, said: str) -> None:
 def test_a_long_study_of_many_variants_stays_light() -> None:
     names = [f"v{i}" for i in range(12)]
     findings, runs = make([variant(name, {"x": name}, 0) for name in names], [], (0, 1), ())
-    deep = tuple(replace(each, flows=tuple(flow(each.variant, each.seed, epoch, layers=60) for epoch in range(40))) for each in runs)
+    deep = tuple(
+        replace(each, flows=tuple(flow(each.variant, each.seed, epoch, layers=60) for epoch in range(40))) for each in runs
+    )
     shown = gradient_flow(views(findings, deep))
     assert shown is not None and len(shown.rasters) == 6 and shown.left_out == 6
     assert shown.rasters[0][2].count("<rect") < (EPOCHS + 1) * 60

@@ -35,7 +35,13 @@ def _poisoned(name: str):
         tuning=Tuning(3, (Searched(name, choices=(name, name)),), 1, sampler=name, pruner=name),
     )  # fmt: skip
     effects = tuple(
-        replace(each, first=names[each.first], second=names[each.second], sentence=name, difference=replace(each.difference, method=name))
+        replace(
+            each,
+            first=names[each.first],
+            second=names[each.second],
+            sentence=name,
+            difference=replace(each.difference, method=name),
+        )
         for each in findings.effects
         if each.difference
     )
@@ -130,7 +136,13 @@ def test_markdown_has_the_same_structure_whatever_the_names(payload: str) -> Non
     unescaped = re.sub(ESCAPED_OR_CODE, "", text)
     targets = re.findall(r"\]\(([^)]*)\)", unescaped)
     unescaped = re.sub(r"\]\([^)]*\)", "]", unescaped)
-    assert "<" not in unescaped and "![" not in unescaped and "@" not in unescaped and "://" not in unescaped and "www." not in unescaped
+    assert (
+        "<" not in unescaped
+        and "![" not in unescaped
+        and "@" not in unescaped
+        and "://" not in unescaped
+        and "www." not in unescaped
+    )
     for target in targets:
         assert target.startswith("./"), target
 

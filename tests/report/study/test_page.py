@@ -47,7 +47,19 @@ def test_page_loads_nothing_and_links_only_to_what_stands_beside_it(whole: str) 
 
 
 def test_sections_stand_in_the_order_of_the_reading_and_every_entry_of_the_contents_has_one(whole: str) -> None:
-    order = ["verdicts", "variants", "held", "curves", "pareto", "classes", "confusions", "errors", "agreement", "maps", "gradients"]
+    order = [
+        "verdicts",
+        "variants",
+        "held",
+        "curves",
+        "pareto",
+        "classes",
+        "confusions",
+        "errors",
+        "agreement",
+        "maps",
+        "gradients",
+    ]
     order += ["calibration", "seal", "tuning", "failures", "recipe", "machine", "runs", "plan", "again"]
     assert sections(whole) == order
     assert sections(study_page(*grid())) == [*order[:5], "interaction", *order[5:]]
@@ -123,7 +135,9 @@ def test_headlines_of_other_outcomes() -> None:
     more = (*many, *(effect(b, a, 0.3, 0.1, "better") for a, b in [("plain", "short"), ("plain", "long")]))
     planned = replace(findings.plan, comparisons=tuple(type(findings.plan.comparisons[0])(e.first, e.second) for e in more))
     said = headline(replace(findings, effects=more, plan=planned), runs)
-    assert said.startswith("2 of 4 planned comparisons are decided, the largest: short is more accurate than plain by 30.0 points (20.0 to")
+    assert said.startswith(
+        "2 of 4 planned comparisons are decided, the largest: short is more accurate than plain by 30.0 points (20.0 to"
+    )
     assert said.endswith("2 are undecided after 3 seeds.")
     one_seed = study(seeds=(4,))
     assert "in seed 4, short is more accurate than plain" in headline(*one_seed)
@@ -174,9 +188,13 @@ def _odd():
     bare, _ = _bare()
     light = tuple(replace(each, answers=None, flows=(), look=None, looks=(), test_epochs=()) for each in runs)
     untested = tuple(replace(each, record=replace(each.record, test=None), answers=None) for each in light)
-    no_epochs = tuple(replace(each, record=RunRecord(each.record.recipe, each.record.summary, (), each.record.test)) for each in runs)
+    no_epochs = tuple(
+        replace(each, record=RunRecord(each.record.recipe, each.record.summary, (), each.record.test)) for each in runs
+    )
     dead = tuple(
-        replace(each, flows=tuple(replace(f, layers=tuple(replace(one, weight_gradient=0.0) for one in f.layers)) for f in each.flows))
+        replace(
+            each, flows=tuple(replace(f, layers=tuple(replace(one, weight_gradient=0.0) for one in f.layers)) for f in each.flows)
+        )
         for each in runs
     )
     thousand = tuple(f"class {i}" for i in range(300))
@@ -188,7 +206,9 @@ def _odd():
     plan = replace(
         findings.plan,
         variants=tuple(replace(each, name=renamed[each.name]) for each in findings.plan.variants),
-        comparisons=tuple(replace(each, first=renamed[each.first], second=renamed[each.second]) for each in findings.plan.comparisons),
+        comparisons=tuple(
+            replace(each, first=renamed[each.first], second=renamed[each.second]) for each in findings.plan.comparisons
+        ),
     )
     wordy = replace(
         findings, plan=plan, variants=tuple(replace(each, name=renamed[each.name]) for each in findings.variants),
@@ -203,13 +223,19 @@ def _odd():
         "runs without a test": (findings, untested),
         "runs without epochs": (findings, no_epochs),
         "dead gradients": (findings, dead),
-        "other looks": (findings, tuple(replace(each, look=replace(each.look, images=())) if each.look else each for each in runs)),
+        "other looks": (
+            findings,
+            tuple(replace(each, look=replace(each.look, images=())) if each.look else each for each in runs),
+        ),
         "no classes": (replace(findings, plan=replace(findings.plan, classes=())), untested),
         "many classes": (replace(findings, plan=replace(findings.plan, classes=thousand), variants=many), untested),
         "no factors": (replace(findings, plan=replace(findings.plan, factors=(), comparisons=(), held=())), runs),
         "one seed": study(seeds=(7,)),
         "long names": (wordy, tuple(replace(each, variant=renamed[each.variant]) for each in runs)),
-        "held at nothing": (replace(findings, plan=replace(findings.plan, held=(replace(findings.plan.held[0], target=0.0),))), runs),
+        "held at nothing": (
+            replace(findings, plan=replace(findings.plan, held=(replace(findings.plan.held[0], target=0.0),))),
+            runs,
+        ),
         "unfinished": unfinished(),
         "two factors": grid(),
     }
@@ -346,7 +372,9 @@ def test_seal_counts_dates_and_optimism(whole: str) -> None:
     assert text.count("2026-01-05 10:11 UTC") >= 9
     assert "+1.00" in text and "2 of 3, 2 of 3, 2 of 3" in text
     findings, runs = study()
-    blind = replace(findings, plan=replace(findings.plan, watched=False), variants=tuple(replace(v, optimism=None) for v in findings.variants))
+    blind = replace(
+        findings, plan=replace(findings.plan, watched=False), variants=tuple(replace(v, optimism=None) for v in findings.variants)
+    )
     assert "cannot be said how optimistic" in Page(study_page(blind, runs)).text
     again = tuple(replace(r, record=replace(r.record, summary=replace(r.record.summary, test_looks=2))) for r in runs)
     assert "9 runs was looked at more than once" in Page(study_page(findings, again)).text

@@ -42,12 +42,16 @@ def made(tmp_path_factory):
         write_portrait(folder / run_folder(model, 0), data, images=2)
         rows.append(_row(model, tops))
         one = read_run(folder / run_folder(model, 0))
-        variants.append(Variant(model, {"model": model}, replace(one.recipe, seed=0), one.summary.params, one.summary.macs, 32, 12))
+        variants.append(
+            Variant(model, {"model": model}, replace(one.recipe, seed=0), one.summary.params, one.summary.macs, 32, 12)
+        )
     plan = StudyPlan(
         1, "real", "Which?", "2026", "0", (Factor("model", MODELS),), "full factorial", tuple(variants), (0, 1), (),
         (PlannedComparison(*MODELS),), 0.0, None, 1, 1, True, "shapes", "colours", 96, 24, 36, data.classes, "real.yaml",
     )  # fmt: skip
-    found = Findings(1, plan, True, (), tuple(rows), (), (), None, 4, "2026", "convatlas study resume real", one.summary.environment)
+    found = Findings(
+        1, plan, True, (), tuple(rows), (), (), None, 4, "2026", "convatlas study resume real", one.summary.environment
+    )
     (folder / "findings.json").write_text(codec.to_text(found))
     return folder, found
 

@@ -21,7 +21,12 @@ def test_one_row_a_planned_run_that_comes_back_exactly() -> None:
     for back, run in zip(rows, runs, strict=True):
         one, test = run.record.summary, run.record.test
         assert test is not None
-        assert (back["variant"], int(back["seed"]), back["status"], back["run_folder"]) == (run.variant, run.seed, "finished", run.folder)
+        assert (back["variant"], int(back["seed"]), back["status"], back["run_folder"]) == (
+            run.variant,
+            run.seed,
+            "finished",
+            run.folder,
+        )
         for name in ("params", "macs", "image_size", "epochs_done", "images_seen", "test_looks"):
             assert int(back[name]) == getattr(one, name)
         for name in ("train_seconds", "images_per_second", "val_accuracy", "test_accuracy"):

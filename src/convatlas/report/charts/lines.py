@@ -80,8 +80,8 @@ def _axes(series: Sequence[Series], plot: Plot, paper: Paper) -> tuple[Axis, Axi
     kept = tuple(each for each in across.ticks if each <= furthest * 1.0001 and not (paper.x_whole and each % 1))
     x = axes.Scale(0.0, furthest, kept).between(plot.left, plot.right)
     heights = [y for _, y in points]
-    scale = axes.decades(heights) if paper.y_log else axes.linear(
-        heights, count=count, floor=paper.y_floor, ceiling=paper.y_ceiling
+    scale = (
+        axes.decades(heights) if paper.y_log else axes.linear(heights, count=count, floor=paper.y_floor, ceiling=paper.y_ceiling)
     )
     write = paper.y_format if paper.shares else figures.tick
     return Axis(x, paper.x_name, write), Axis(scale.between(plot.bottom, plot.top), paper.y_name, paper.y_format)

@@ -97,5 +97,3 @@ def _speed(view: View, of: Callable[[Any], float | None]) -> float | None:
 
 def _mebibytes(count: int | None) -> float | None:
     return None if count is None else count / MEBIBYTE
-
-
