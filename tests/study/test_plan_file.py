@@ -77,7 +77,9 @@ WRONG = [
     ({"equivalence": -1}, "equivalence is -1"),
     ({"watch_test": 1}, "watch_test is '1'. Give true or false"),
     ({"tune": 3}, "tune is '3'"),
-    ({"name": ""}, "the name is empty"),
+    ({"name": ""}, "the name is ''"),
+    ({"name": "../up"}, "the name is '../up'"),
+    ({"name": "a/b"}, "the name is 'a/b'"),
 ]
 
 

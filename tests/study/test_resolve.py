@@ -113,6 +113,7 @@ BAD = [
     ({"factors": {"lr": [0.1], "model.lr": [1]}}, "unknown key 'model.lr'"),
     ({"factors": {"norm": ["batch"], "model.norm": ["none"]}}, "the factor 'model.norm' stands twice"),
     ({"factors": {"recipe": {"a": 3}}}, "is no mapping"),
+    ({"factors": {"recipe": {"a": {"lr": 0.1}}, "lr": [0.1, 0.2]}}, "two factors set 'lr'"),
     ({"factors": {"recipe": {"a": {"sede": 3}}}}, "unknown key 'sede'"),
     ({"factors": {"lr": {"\x1b[31m": 0.1}}}, "is no name for a level"),
     ({"model": None}, "names no model"),

@@ -242,13 +242,14 @@ def _trusted(folder: Path, code: list[Path] | None) -> StudyPlan:
     """The plan of the study in `folder`, if all files that make its networks were named in this command."""
     from convatlas.cli.studying import refused_code
     from convatlas.study.folder import read_plan
-    from convatlas.study.trusting import code_files, trust_files
+    from convatlas.study.trusting import check_files, code_files, trust_files
 
     plan = read_plan(folder)
     refusal = refused_code(code_files(plan), code or [])
     if refusal is not None:
         raise refusal
     trust_files(code or [])
+    check_files(plan)
     return plan
 
 
@@ -277,7 +278,12 @@ def _go(
         run_study(folder, engine=made, watch=watch, means=means, retry=retry)
     if measure and not (folder / SPEEDS).exists():
         _measure(folder, rounds=10, threads=plan.threads)
-    _tell_report(_write_report(folder, None), as_json=as_json)
+    written = _write_report(folder, None)
+    _tell_report(written, as_json=as_json)
+    failed = [each for row in written["findings"].variants for each in row.failures]
+    if failed:
+        again = f"convatlas study resume {shlex.quote(str(folder))} --retry"
+        raise UserError(f"{counted(len(failed), 'run')} failed", fix=f"Mend the cause, then: {again}")
 
 
 def _measure(folder: Path, *, rounds: int, threads: int | None) -> None:

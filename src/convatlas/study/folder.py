@@ -97,9 +97,21 @@ def is_done(folder: Path, plan: StudyPlan, job: Job) -> bool:
     place = folder / job.folder
     if not (place / "summary.json").exists():
         return False
-    summary = codec.read(RunSummary, place / "summary.json")
+    summary = _summary(place)
     judged = summary.status == "finished" and (plan.n_test == 0 or (summary.test_looks > 0 and (place / ANSWERS).exists()))
     return judged and (job.seed != plan.seeds[0] or plan.n_val == 0 or (place / LOOK).exists())
+
+
+def _summary(place: Path) -> RunSummary:
+    try:
+        return codec.read(RunSummary, place / "summary.json")
+    except UserError as error:
+        raise UserError(error.what, fix=made_again(place)) from None
+
+
+def made_again(place: Path) -> str:
+    """What to do about a run whose records are damaged."""
+    return f"Put the file back, or remove {place} and go on: the run is then made again."
 
 
 def attempts_at(folder: Path, job: Job) -> list[Attempt]:

@@ -149,10 +149,12 @@ def settings_of(cell: Cell, *, where: str) -> tuple[dict[str, Any], dict[str, An
             base = level.value
         elif factor.startswith("model."):
             model[factor.removeprefix("model.")] = level.value
-        elif factor == "recipe":
-            recipe.update(_several(level, where=where))
         else:
-            recipe[factor] = level.value
+            settings = _several(level, where=where) if factor == "recipe" else {factor: level.value}
+            for key in settings:
+                if key in recipe:
+                    raise UserError(f"{where}: two factors set {key!r}", fix="Let one of them set it.")
+            recipe.update(settings)
     return recipe, model, base
 
 

@@ -10,6 +10,7 @@ A Python file is named with what it has: `plan.py:study`, a `Study` or a functio
 """
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -23,6 +24,8 @@ from convatlas.records.yaml_file import read_yaml
 DESIGNS = ("full", "one-at-a-time")
 COMPARED = ("all", "baseline")
 MOST_SEEDS = 1000
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,79}")
+"""Of a study, and so of its folder."""
 
 
 @dataclass(frozen=True)
@@ -120,8 +123,8 @@ def _check_values(study: Study, where: str) -> None:
         raise UserError(f"{where}: design is {study.design[:60]!r}", fix=f"Choose {' or '.join(DESIGNS)}.")
     if not study.question.strip() or len(study.question) > 500:
         raise UserError(f"{where}: the question is empty or longer than 500 letters", fix="Ask it in one sentence.")
-    if study.name is not None and (not study.name.strip() or len(study.name) > 80):
-        raise UserError(f"{where}: the name is empty or longer than 80 letters", fix="Give a short one, or none.")
+    if study.name is not None and not NAME.fullmatch(study.name):
+        raise UserError(f"{where}: the name is {study.name[:60]!r}", fix="Give 1 to 80 letters, digits, dots, - or _, or none.")
     seeds_of(study, where)
 
 

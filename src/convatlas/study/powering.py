@@ -1,4 +1,8 @@
-"""How many seeds a study needs for the differences that one wants to see, from the spread of those it has."""
+"""How many seeds a study needs for the differences that one wants to see, from the spread of those it has.
+
+The verdicts are adjusted after Holm over all planned comparisons, so that the smallest p has to be below 0.05 divided by their
+number: that is the level here, which is on the safe side.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +13,9 @@ from convatlas.study.effects import paired_differences
 from convatlas.study.folder import read_plan
 from convatlas.study.power import power_table, spread_of
 from convatlas.study.summary import outcomes_of
+
+LEVEL = 0.05
+"""Of all comparisons of a study together."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,6 @@ def powers_of(folder: Path, *, differences: Sequence[float], power: float) -> li
         except UserError as error:
             found += [Powered(name, each, 0.0, None, None, None, error.what) for each in differences]
             continue
-        rows = power_table(spread, differences=differences, power=power)
+        rows = power_table(spread, differences=differences, power=power, level=LEVEL / len(plan.comparisons))
         found += [Powered(name, row.difference, spread.value, row.likely, row.low, row.high) for row in rows]
     return found

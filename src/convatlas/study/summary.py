@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from convatlas.errors import UserError
 from convatlas.records import codec, storage
 from convatlas.records.findings import Answers, Failure, Findings, Speed, Speeds, Tuned, VariantFindings
 from convatlas.records.plan import FORMAT, StudyPlan, Variant
@@ -13,7 +14,7 @@ from convatlas.records.run import TEST_EPOCHS, RunRecord, read_run, read_test_ep
 from convatlas.records.study import Interval
 from convatlas.records.study_folder import ANSWERS, FINDINGS
 from convatlas.study.effects import Outcome, effects
-from convatlas.study.folder import TRIES, Job, failures_of, is_done, jobs_of, read_plan, searches_of, tuned_path
+from convatlas.study.folder import TRIES, Job, failures_of, is_done, jobs_of, made_again, read_plan, searches_of, tuned_path
 from convatlas.study.statistics import accuracy_interval, calibration_error, mean_interval, optimism, per_class
 from convatlas.training.environment import environment
 
@@ -85,8 +86,15 @@ def _finished(folder: Path, plan: StudyPlan, variant: Variant) -> list[_Done]:
 
 
 def _read(folder: Path, job: Job) -> _Done:
-    assert job.seed is not None
     place = folder / job.folder
+    try:
+        return _read_whole(place, job)
+    except UserError as error:
+        raise UserError(error.what, fix=made_again(place)) from None
+
+
+def _read_whole(place: Path, job: Job) -> _Done:
+    assert job.seed is not None
     answers = codec.read(Answers, place / ANSWERS) if (place / ANSWERS).exists() else None
     epochs = tuple(each.top1 for each in read_test_epochs(place / TEST_EPOCHS))
     return _Done(job.folder, job.seed, read_run(place), answers, epochs)

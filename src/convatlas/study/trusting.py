@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from convatlas.errors import UserError
 from convatlas.models.configuration import factory_of, is_user_file
-from convatlas.models.user_files import trust
+from convatlas.models.user_files import code_of, trust
 from convatlas.records.plan import StudyPlan
 from convatlas.study.plan_file import Study
 
@@ -29,3 +30,12 @@ def trust_files(files: Sequence[Path]) -> None:
     """Let the files be run that were named with --code."""
     for path in files:
         trust(path)
+
+
+def check_files(plan: StudyPlan) -> None:
+    """Raise a UserError if a file that makes a network is not the one that the study was begun with."""
+    for variant in plan.variants:
+        name = variant.recipe.model
+        if is_user_file(name) and code_of(name) != variant.recipe.code_sha256:
+            what = f"{factory_of(name)[0]} is not the file that the study was begun with (its SHA-256 differs)"
+            raise UserError(what, fix="Put it back, or begin another study with it.")
