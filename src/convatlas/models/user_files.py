@@ -1,6 +1,7 @@
 """A network from a Python file of the user's: `path/to/file.py:factory`. Only files that the user named are ever run."""
 
 import difflib
+import importlib.abc
 import importlib.util
 import inspect
 import sys
@@ -10,7 +11,7 @@ from contextlib import redirect_stdout
 from copy import deepcopy
 from hashlib import sha256
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 import torch
@@ -223,9 +224,25 @@ def _imported(path: Path) -> ModuleType:
     return _RUN[key]
 
 
+class _Content(importlib.abc.InspectLoader):
+    """Loads a module from bytes that were read before, whose digest is known: the file may have been changed since."""
+
+    def __init__(self, content: bytes, path: Path) -> None:
+        self.content, self.path = content, path
+
+    def get_source(self, fullname: str) -> str:
+        """As the file says that it is encoded."""
+        return importlib.util.decode_source(self.content)
+
+    def get_code(self, fullname: str) -> CodeType:
+        """Under the file's name, for tracebacks."""
+        return self.source_to_code(self.content, str(self.path))
+
+
 def _run(path: Path, content: bytes, digest: str) -> ModuleType:
     # Under a name of its own: dataclasses and pickle look modules up by theirs, and the file may be called like another module.
-    spec = importlib.util.spec_from_loader(f"{path.stem}_{digest[:12]}", loader=None, origin=str(path))
+    loader = _Content(content, path)
+    spec = importlib.util.spec_from_loader(f"{path.stem}_{digest[:12]}", loader, origin=str(path))
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
     module.__file__ = str(path)
@@ -236,7 +253,7 @@ def _run(path: Path, content: bytes, digest: str) -> ModuleType:
         # What it draws while it is run must not depend on when that is, nor decide what is drawn later.
         with redirect_stdout(sys.stderr), torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            exec(compile(content, str(path), "exec"), vars(module))
+            loader.exec_module(module)
     except Exception as error:  # the user's own code may raise anything
         del sys.modules[module.__name__]
         raise UserError(f"{path} cannot be run: {_said(error)}", fix="Mend the file.") from error
