@@ -125,8 +125,9 @@ def _study(data: bytes) -> object:
     """A plan as far as it goes without data: its factors, the cells they make, and the first one's recipe."""
     study = plan_file.read_study(str(_file("plan.yaml", data)))
     found = levels.levels_of(study, where="f")
-    levels.check_names([levels.name_of(cell, found) for cell in levels.cells_of(found, study.design)], where="f")
-    return resolve.base_recipe(study, where="f")
+    cells = levels.cells_of(found, study.design)
+    levels.check_names([levels.name_of(cell, found) for cell in cells], where="f")
+    return resolve._recipe(study, cells[0], where="f")
 
 
 def _kept_plan(data: bytes) -> object:

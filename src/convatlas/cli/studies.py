@@ -181,7 +181,7 @@ def _many(seeds: int | None) -> str:
 @app.command()
 def measure(
     folder: Folder,
-    rounds: Annotated[int, typer.Option("--rounds", help="In each of which every variant has its turn.", min=3)] = 10,
+    rounds: Annotated[int, typer.Option("--rounds", help="In each of which every variant has its turn.", min=6)] = 10,
     threads: o.Threads = None,
     code: Code = None,
     as_json: o.Json = False,

@@ -123,8 +123,8 @@ class StudyPlan:
 
 @dataclass(frozen=True)
 class Attempt:
-    """A line of `attempts.jsonl` of a claim: how one try at a run ended. `status` is finished, failed or stopped; `cause` is None
-    unless it failed. Dates are UTC."""
+    """A line of `attempts.jsonl` of a claim: how one try at a run ended. `status` is finished, failed, stopped, or renewed
+    (new tries were given); `cause` is None unless it failed. Dates are UTC."""
 
     run: str
     attempt: int

@@ -79,7 +79,7 @@ def from_mapping(content: Mapping[str, Any], *, where: str) -> Study:
             raise unknown_key(where, key, known)
     for key in ("question", "recipe", "factors"):
         if key not in content:
-            raise UserError(f"{where} lacks the key {key!r}", fix="See `convatlas study --help` for an example.")
+            raise UserError(f"{where} lacks the key {key!r}", fix="See docs/studies.md for an example.")
     return checked(Study(**content), where=where)
 
 

@@ -42,21 +42,15 @@ class _Cell:
     data: DataSet
 
 
-def base_recipe(study: Study, *, where: str) -> Recipe:
-    """What all runs share, by which their data can be loaded. Its model is the study's, or the first level's."""
-    levels = levels_of(study, where=where)
-    return _recipe(study, cells_of(levels, study.design)[0], where=where)
-
-
 def resolve(study: Study, *, where: str, load: Load) -> StudyPlan:
     """The whole plan. `load` gives the data of a recipe. Raises UserError for whatever would fail later."""
     levels = levels_of(study, where=where)
-    held_of(study.hold, where=where)
+    targets, tolerance = held_of(study.hold, where=where)
     cells = cells_of(levels, study.design)
     names = [name_of(cell, levels) for cell in cells]
     check_names(names, where=where)
     made = [_cell(study, name, cell, load, where=where) for name, cell in zip(names, cells, strict=True)]
-    held = _targets(study, made[0], where=where)
+    held = _targets(targets, tolerance, made[0], where=where)
     variants = tuple(_variant(cell, held, may_widen="model.width" not in levels) for cell in made)
     _check_distinct(variants, where=where)
     data = made[0].data
@@ -154,9 +148,8 @@ def _beginning(base: Any, given: Mapping[str, Any], *, where: str) -> Recipe:
     return replace(begun, epochs=DEFAULT_EPOCHS) if begun.epochs is None else begun
 
 
-def _targets(study: Study, first: _Cell, *, where: str) -> tuple[Held, ...]:
+def _targets(targets: Mapping[str, float | str], tolerance: float, first: _Cell, *, where: str) -> tuple[Held, ...]:
     """What is held, each with a number: that of the first variant where the plan says so."""
-    targets, tolerance = held_of(study.hold, where=where)
     own = {"params": first.sized.params, "macs": first.sized.macs, "steps": steps_of(first.sized.recipe, first.data)}
     found = []
     for what, target in targets.items():
