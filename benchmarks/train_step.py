@@ -1,6 +1,7 @@
 """How fast ConvAtlas trains a network, beside the loops that people write: images a second, and ratios with their intervals.
 
     python benchmarks/train_step.py [MODEL ...] [--batch-size 128] [--image-size 32] [--threads N] [--rounds 9] [--data]
+                                    [--device cuda]
 
 Each loop runs in a process of its own, since allocator settings hold for a whole process; the processes take turns, so that what
 the machine does besides falls on all alike. All train the same network on 32x32 images:
@@ -13,7 +14,7 @@ the machine does besides falls on all alike. All train the same network on 32x32
 
 The others are given batches that are ready; with --data the teaching loop prepares its own by Pillow, image by image. The last
 column is ours as a share of the processor's peak: operations of a step (six for each MAC of an image's answer: two forward, four
-backward) a second, over those of a product of two matrices of 2048x2048 in the faster number format, which takes turns too.
+backward) a second, over those of a product of two matrices in the faster number format, which takes turns too.
 """
 
 import argparse
@@ -30,16 +31,24 @@ DEFAULT = ("lenet5", "vgg11", "resnet18")
 LOOPS = ("teaching", "expert", "torchvision", "timm", "convatlas")
 CLASSES = 10
 PEAK = "peak"
-SIDE, PRODUCTS = 2048, 4
-"""Of the matrices that show the processor's peak, and how many products a turn has."""
+SIDE, PRODUCTS = {"cpu": 2048, "cuda": 8192}, 4
+"""Of the matrices that show the device's peak, and how many products a turn has."""
 STEP_OPERATIONS = 6
 """For each MAC of an image's answer."""
 
 
-def _bf16() -> bool:
+def _bf16(device: str) -> bool:
     from convatlas.training.precision import cpu_computes_bf16
 
-    return cpu_computes_bf16()
+    return device == "cuda" or cpu_computes_bf16()
+
+
+def _finish(device: str) -> None:
+    """Wait until the device has done what it was asked for."""
+    import torch
+
+    if device == "cuda":
+        torch.cuda.synchronize()
 
 
 def random_images(batches: int, batch_size: int, channels: int, size: int = 32) -> Any:
@@ -50,12 +59,12 @@ def random_images(batches: int, batch_size: int, channels: int, size: int = 32) 
     return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
-def products() -> Callable[[int], None]:
+def products(device: str) -> Callable[[int], None]:
     """A function that multiplies matrices, however many steps it is asked for."""
     import torch
 
-    dtype = torch.bfloat16 if _bf16() else torch.float32
-    left, right = (torch.randn(SIDE, SIDE).to(dtype) for _ in range(2))
+    dtype = torch.bfloat16 if _bf16(device) else torch.float32
+    left, right = (torch.randn(SIDE[device], SIDE[device]).to(device, dtype) for _ in range(2))
 
     def multiply(_: int) -> None:
         for _ in range(PRODUCTS):
@@ -75,8 +84,10 @@ def hand_written(loop: str, name: str, options: argparse.Namespace) -> Callable[
     fast = loop in ("expert", "timm")
     model = create_model(name, num_classes=CLASSES, in_chans=channels, image_size=options.image_size).train()
     images = random_images(8, batch_size, channels, options.image_size)
-    labels = torch.arange(len(images)) % CLASSES
-    x = images.float() / 255 - 0.5
+    labels = (torch.arange(len(images)) % CLASSES).to(options.device)
+    x = (images.float() / 255 - 0.5).to(options.device)
+    model = model.to(options.device)
+    torch.backends.cudnn.benchmark = loop != "teaching"
     if fast:
         model, x = model.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)
     optimizer: torch.optim.Optimizer = {
@@ -92,9 +103,9 @@ def hand_written(loop: str, name: str, options: argparse.Namespace) -> Callable[
             at = i % 8 * batch_size
             batch, y = x[at : at + batch_size], labels[at : at + batch_size]
             if prepare is not None:
-                batch = torch.stack([prepare(j) for j in range(at, at + batch_size)])
+                batch = torch.stack([prepare(j) for j in range(at, at + batch_size)]).to(options.device)
             optimizer.zero_grad()
-            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=fast and _bf16()):
+            with torch.autocast(options.device, dtype=torch.bfloat16, enabled=fast and _bf16(options.device)):
                 answers = model.training_logits(batch)
                 loss = torch.stack([weight * F.cross_entropy(logits, y) for weight, logits in answers]).sum()
             loss.backward()
@@ -134,13 +145,14 @@ def _by_pillow(images: Any) -> Callable[[int], Any]:
 class TurnTaking:
     """A watcher of a real run that stops the clock after so many steps, and waits for its next turn."""
 
-    def __init__(self, steps: int) -> None:
-        self.per_turn, self.left, self.begun = steps, 0, 0.0
+    def __init__(self, steps: int, device: str) -> None:
+        self.per_turn, self.left, self.begun, self.device = steps, 0, 0.0, device
 
     def stopping(self) -> bool:
         """Called by the loop after each step."""
         self.left -= 1
         if self.left <= 0:
+            _finish(self.device)
             if self.begun:
                 print(json.dumps(time.perf_counter() - self.begun), flush=True)
             if not sys.stdin.readline():
@@ -171,10 +183,17 @@ def ours(name: str, options: argparse.Namespace) -> None:
     none = some.subset([])
     data = DataSet("shapes", "random", classes, some, none, none, (0.5,) * channels, (0.25,) * channels, "0" * 32)
     recipe = Recipe(
-        model=name, data="shapes", data_fingerprint="0" * 32, epochs=100_000, batch_size=batch_size, clip_grad=0.0, lr=1e-4
+        model=name,
+        data="shapes",
+        data_fingerprint="0" * 32,
+        epochs=100_000,
+        batch_size=batch_size,
+        clip_grad=0.0,
+        lr=1e-4,
+        device=options.device,
     )
     with tempfile.TemporaryDirectory() as folder:
-        train(recipe, Path(folder) / "run", data=data, watch=TurnTaking(options.steps))
+        train(recipe, Path(folder) / "run", data=data, watch=TurnTaking(options.steps, options.device))
 
 
 def work(loop: str, name: str, options: argparse.Namespace) -> None:
@@ -190,18 +209,28 @@ def work(loop: str, name: str, options: argparse.Namespace) -> None:
     if loop == "convatlas":
         ours(name, options)
         return
-    steps = products() if loop == PEAK else hand_written(loop, name, options)
+    steps = products(options.device) if loop == PEAK else hand_written(loop, name, options)
     steps(1)
     for _ in sys.stdin:
+        _finish(options.device)
         begun = time.perf_counter()
         steps(options.steps)
+        _finish(options.device)
         print(json.dumps(time.perf_counter() - begun), flush=True)
 
 
 def turns(name: str, options: argparse.Namespace) -> dict[str, list[float]]:
     """Seconds of each round of each loop; every second round in the opposite order. The first two do not count."""
     command = [sys.executable, options.script, name, "--batch-size", str(options.batch_size), "--threads", str(options.threads)]
-    command += ["--steps", str(options.steps), "--image-size", str(options.image_size), *(["--data"] if options.data else [])]
+    command += [
+        "--device",
+        options.device,
+        "--steps",
+        str(options.steps),
+        "--image-size",
+        str(options.image_size),
+        *(["--data"] if options.data else []),
+    ]
     workers = {
         loop: subprocess.Popen([*command, "--work", loop], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for loop in options.loops
@@ -227,7 +256,7 @@ def rows(names: list[str], options: argparse.Namespace) -> list[tuple[str, ...]]
     found = []
     for name in names:
         seconds = turns(name, options)
-        peak = 2 * SIDE**3 * PRODUCTS / _median(seconds.pop(PEAK))
+        peak = 2 * SIDE[options.device] ** 3 * PRODUCTS / _median(seconds.pop(PEAK))
         images = options.batch_size * options.steps
         speeds = [f"{images / _median(values):,.0f}" for values in seconds.values()]
         used = STEP_OPERATIONS * _macs(name, options.image_size) * images / _median(seconds["convatlas"])
@@ -265,6 +294,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--loops", nargs="*", default=list(LOOPS), choices=LOOPS)
     parser.add_argument("--data", action="store_true")
+    parser.add_argument("--device", default="cpu", choices=tuple(SIDE))
     parser.add_argument("--work", choices=(*LOOPS, PEAK), help=argparse.SUPPRESS)
     options = parser.parse_args()
     options.script = __file__

@@ -152,6 +152,42 @@ def test_a_compiled_pass_is_tried_on_a_copy(monkeypatch):
     assert all(p.grad is None for p in model.parameters())
 
 
+@pytest.mark.parametrize(
+    ("changes", "more", "recorded", "why"),
+    [
+        ({}, {}, True, "launching kernels takes small networks longer"),
+        ({"compile": "graphs"}, {}, True, "as the recipe says"),
+        ({"compile": "off"}, {}, False, "as the recipe says"),
+        ({"compile": "on"}, {}, False, "they are compiled"),
+        ({}, {"processes": 2}, False, "processes wait for each other"),
+        ({"optimizer": "adam"}, {}, False, "counts its steps on the processor"),
+        ({"model": "net.py:make"}, {}, False, "a network of your own (--compile graphs)"),
+    ],
+)
+def test_steps_are_recorded_on_a_gpu(changes, more, recorded, why):
+    recipe = small_recipe(**changes)
+    begun = replace(choose(small_recipe(), model := create_model("lenet.pocket")), device="cuda", **more)
+    settled = settle(begun, recipe, model, batches=[batch()], expected=1.0, watch=Unwatched())
+    assert settled.recorded is recorded
+    assert why in reasons(settled)["steps"][1]
+
+
+def test_nothing_is_recorded_on_a_processor():
+    choices = choose(small_recipe(device="cpu"), model := create_model("lenet.pocket"))
+    settled = settle(choices, small_recipe(device="cpu"), model, batches=[batch()], expected=1.0, watch=Unwatched())
+    assert not settled.recorded
+    assert "steps" not in reasons(settled)
+    with pytest.raises(UserError, match="CUDA graphs need a GPU"):
+        choose(small_recipe(device="cpu", compile="graphs"), model)
+
+
+def test_steps_of_adam_are_not_recorded(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    with pytest.raises(UserError, match="steps of Adam"):
+        choose(small_recipe(compile="graphs", optimizer="adam", device="cuda"), create_model("lenet.pocket"))
+
+
 def test_how_long_a_run_takes_is_guessed_without_a_clock():
     assert expected_seconds(small_recipe(epochs=10), macs=10**8, images=10**4, device="cpu") == 6 * 10**8 * 10**5 / 2e11
     assert expected_seconds(small_recipe(minutes=2.0), macs=1, images=1, device="cpu") == 120.0

@@ -39,7 +39,7 @@ ImageSize = Annotated[int | None, typer.Option("--image-size", help="Resize imag
 Precision = Annotated[str, typer.Option("--precision", help="auto, fp32 or bf16.")]
 MemoryFormat = Annotated[str, typer.Option("--memory-format", help="auto, channels_last or contiguous.")]
 Convolutions = Annotated[str, typer.Option("--convolutions", help="auto, stock (PyTorch's own) or trial (the fastest here).")]
-Compile = Annotated[str, typer.Option("--compile", help="auto, on or off: torch.compile.")]
+Compile = Annotated[str, typer.Option("--compile", help="auto, on or off: torch.compile; graphs: CUDA graphs.")]
 SyncBatchNorm = Annotated[bool, typer.Option("--sync-batchnorm", help="With torchrun: BatchNorm over all processes' images.")]
 Allocator = Annotated[str, typer.Option("--allocator", help="auto (keep memory from step to step) or system.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]

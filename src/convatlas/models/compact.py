@@ -70,9 +70,13 @@ class Whitening(nn.Module):
 class ShiftNorm(nn.BatchNorm2d):
     """BatchNorm with a bias and no scale: (N, C, H, W) -> (N, C, H, W)."""
 
+    weight: Tensor  # type: ignore[assignment]
+
     def __init__(self, channels: int) -> None:
         super().__init__(channels, momentum=0.4)
-        self.weight = None  # type: ignore[assignment]
+        # On GPUs PyTorch's backward pass fails where there is a bias and no scale. These ones are no part of the trained state.
+        del self.weight
+        self.register_buffer("weight", torch.ones(channels), persistent=False)
 
 
 def _conv(in_channels: int, out_channels: int) -> nn.Conv2d:

@@ -31,7 +31,8 @@ class Recipe:
     biases and norms, and for the last linear layer. `test_average` says over which views of an image the answers are averaged
     when the network is judged: "none", "mirror", or "mirror+shift" (by one pixel, both ways along the diagonal).
 
-    `compile` is "auto", "on" or "off"; `convolutions` "auto", "stock" (torch's own) or "trial" (the fastest found by trial).
+    `compile` is "auto", "on", "off", or "graphs": on a GPU, steps are recorded as CUDA graphs. `convolutions` is "auto", "stock"
+    (torch's own) or "trial" (the fastest found by trial).
     `sync_batchnorm`: where several processes train together, BatchNorm takes its statistics over the images of all.
 
     `data_fraction` of the training images that are left after validation is trained on, class by class. With `test_each_epoch`
@@ -88,7 +89,7 @@ class Choices:
     """What `auto` in the recipe came to on this machine, and why. `reason` is that of the precision; `reasons` has the others.
 
     `settled`: trials, if any, are done. `convolutions` are those that were tried; a shape that is not among them has torch's
-    own algorithm. `processes` train together, with `threads` each.
+    own algorithm. `processes` train together, with `threads` each. `recorded`: steps are recorded as CUDA graphs.
     """
 
     device: str
@@ -101,6 +102,7 @@ class Choices:
     reasons: tuple[Reason, ...] = ()
     settled: bool = False
     processes: int = 1
+    recorded: bool = False
 
 
 @dataclass(frozen=True)

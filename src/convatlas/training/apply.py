@@ -25,7 +25,8 @@ SPLITS = ("train", "val", "test")
 def evaluate_run(folder: Path, *, data: DataSet, split: str, engine: Engine | None = None) -> Evaluation:
     """The finished run's outcome on a split of the data it was made with, its answers averaged as its recipe says.
 
-    `engine` says how to run the network (None: as it is); figures are kept and compared, so that only ways in fp32 are admitted.
+    A GPU judges unless the recipe keeps the run off it. Elsewhere `engine` says how to run the network (None: as it is); figures
+    are kept and compared, so that only ways in fp32 are admitted.
     A look at the test split is counted in `summary.json` and dated in `test_looks.jsonl`; its outcome is `test.json`, the answer
     for each image in `answers.json`.
     Raises UserError.
@@ -37,7 +38,9 @@ def evaluate_run(folder: Path, *, data: DataSet, split: str, engine: Engine | No
     if not len(images):
         raise UserError(f"the {split} split has no images", fix=f"Choose another of {', '.join(SPLITS)}.")
     model, config = load_model(folder)
-    if engine is not None:
+    if torch.cuda.is_available() and recipe.device != "cpu":
+        model = model.to("cuda")
+    elif engine is not None:
         first = images.subset(torch.arange(_at_once(len(images), config.image_size)))
         model = _ready(model, first, config, engine=engine, ahead=len(images), exact=True)
     outcome, answers = judge(model, data, split=split, average=recipe.test_average)

@@ -250,6 +250,8 @@ def check_shared(recipe: Recipe, choices: Choices, *, images: int, world: World)
         raise UserError(what, fix="Start fewer processes, or give --sync-batchnorm.")
     if recipe.compile == "on" and recipe.sync_batchnorm:
         raise UserError("synchronised BatchNorm cannot be compiled", fix="Leave --compile or --sync-batchnorm out.")
+    if recipe.compile == "graphs":
+        raise UserError("steps of several processes cannot be recorded as CUDA graphs", fix="Leave --compile graphs out.")
     here = int(os.environ.get("LOCAL_WORLD_SIZE", ranks))
     if choices.device == "cuda" and here > torch.cuda.device_count():
         gpus = torch.cuda.device_count()

@@ -18,8 +18,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from convatlas.arith.order import FEWEST
+from convatlas.errors import UserError
 from convatlas.inspection.timing import compare_times
 from convatlas.layers.network import Network
+from convatlas.models.configuration import is_user_file
 from convatlas.records.engine import ConvChoice, Reason
 from convatlas.records.run import Choices, Recipe
 from convatlas.training import precision
@@ -52,6 +54,10 @@ def expected_seconds(recipe: Recipe, *, macs: int, images: int, device: str) -> 
 def choose(recipe: Recipe, model: Network) -> Choices:
     """What the recipe's `auto` settings come to by rule. Raises UserError for what this machine does not have."""
     choices = precision.choose(recipe, model)
+    if recipe.compile == "graphs" and choices.device != "cuda":
+        raise UserError("CUDA graphs need a GPU, and this run has none", fix="Leave --compile graphs out.")
+    if recipe.compile == "graphs" and recipe.optimizer == "adam":
+        raise UserError("steps of Adam, which counts them on the processor, cannot be recorded", fix="Give --optimizer adamw.")
     fast = choices.precision == "bf16" and choices.memory_format != "channels_last" and choices.device == "cpu"
     reasons = (
         Reason("device", choices.device, "as the recipe says" if recipe.device != "auto" else _device_reason(choices.device)),
@@ -93,7 +99,7 @@ def settle(
     """
     choices = _settle_convolutions(choices, recipe, model, batches=batches, expected=expected, watch=watch)
     choices = _settle_compile(choices, recipe, model, batch=batches[-1], expected=expected, watch=watch)
-    return replace(choices, settled=True)
+    return replace(_settle_recording(choices, recipe), settled=True)
 
 
 def _settle_convolutions(
@@ -134,6 +140,8 @@ def _no_convolution_trial(choices: Choices, recipe: Recipe, expected: float) -> 
 
 
 def _settle_compile(choices: Choices, recipe: Recipe, model: Network, *, batch: Batch, expected: float, watch: Watch) -> Choices:
+    if recipe.compile == "graphs":
+        return _with(choices, Reason("compile", "off", "steps are recorded instead"))
     if recipe.compile != "auto":
         return _with(replace(choices, compiled=recipe.compile == "on"), Reason("compile", recipe.compile, "as the recipe says"))
     if expected < WORTH_TRYING_COMPILE or recipe.sizes:
@@ -151,13 +159,40 @@ def _settle_compile(choices: Choices, recipe: Recipe, model: Network, *, batch: 
     return _with(replace(choices, compiled=on), Reason("compile", "on" if on else "off", why))
 
 
+def _settle_recording(choices: Choices, recipe: Recipe) -> Choices:
+    """Whether steps are recorded as CUDA graphs. A user's own network may do what a recording would freeze: only if told."""
+    if choices.device != "cuda":
+        return choices
+    if recipe.compile == "graphs":
+        return _with(replace(choices, recorded=True), Reason("steps", "recorded", "as the recipe says"))
+    why_not = _why_not_recorded(choices, recipe)
+    if why_not is not None:
+        return _with(choices, Reason("steps", "launched kernel by kernel", why_not))
+    why = "a CUDA graph: launching kernels takes small networks longer than computing"
+    return _with(replace(choices, recorded=True), Reason("steps", "recorded", why))
+
+
+def _why_not_recorded(choices: Choices, recipe: Recipe) -> str | None:
+    """Why steps are launched kernel by kernel; None if they are recorded."""
+    if recipe.compile == "off":
+        return "as the recipe says"
+    if choices.compiled:
+        return "they are compiled"
+    if choices.processes > 1:
+        return "processes wait for each other"
+    if recipe.optimizer == "adam":
+        return "Adam, one parameter after the other, counts its steps on the processor"
+    return "it is a network of your own (--compile graphs)" if is_user_file(recipe.model) else None
+
+
 def _compile_gain(choices: Choices, model: Network, batch: Batch) -> tuple[float, float]:
     """How many times as fast a compiled training pass is, and seconds of building it."""
     eager, compiled = (_pass(replace(choices, compiled=on), model, batch) for on in (False, True))
     begun = time.monotonic()
     compiled()
     built = time.monotonic() - begun
-    record = compare_times({"eager": eager, "compiled": compiled}, seconds=0.0, least=FEWEST, warmup=2)
+    calls, finish = {"eager": eager, "compiled": compiled}, torch.cuda.synchronize if choices.device == "cuda" else None
+    record = compare_times(calls, seconds=0.0, least=FEWEST, warmup=2, finish=finish)
     return 1 / record.ratios[0].median, built
 
 

@@ -8,6 +8,7 @@ import math
 import time
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -31,6 +32,7 @@ from convatlas.training.optim import MovingAverage, make_optimizer
 from convatlas.training.outcome import Stopped, outcome_kept
 from convatlas.training.precision import autocast, memory_format
 from convatlas.training.prepare import examine, first_summary, network_for
+from convatlas.training.recorded import Recorded, Step
 from convatlas.training.state import Position, Run, forget_unsaved_epochs, restore, save
 from convatlas.training.sync_norm import synchronised
 from convatlas.training.test_epochs import forget_test_epochs, keep_test_epoch
@@ -119,10 +121,11 @@ def _go(
         with outcome_kept(run), world.heard():
             _settle(run)
         with outcome_kept(run), world.heard(), applied(run.choices, run.model) as answer:
+            learn = _learning(run, _together(run, answer))
             if recipe.gradients and run.position.step == 0 and world.leads:
                 keep_flow(folder, run.model, data=data, recipe=recipe, epoch=0)
             while run.progress < 1.0:
-                _train_epoch(run, _together(run, answer))
+                _train_epoch(run, learn)
                 _close_epoch(run)
             _finish(run)
     return run.summary
@@ -171,14 +174,20 @@ def _together(run: Run, answer: Answer) -> Answer:
     return synchronised_answer
 
 
-def _train_epoch(run: Run, answer: Answer) -> None:
+def _learning(run: Run, answer: Answer) -> Step:
+    """What learns from a batch, as chosen: as it stands, or recorded."""
+    learn = partial(_learn, run, answer)
+    return Recorded(learn, run.optimizer, note=run.watch.note) if run.choices.recorded else learn
+
+
+def _train_epoch(run: Run, learn: Step) -> None:
     """Train to the end of the epoch or of the budget, whichever comes first."""
     here = run.position
     run.model.train()
     begun, before, epoch_before = time.monotonic(), here.seconds, here.epoch_seconds
     meter, x = Meter(here.loss_sum, here.correct, device=run.choices.device), None
     for x, y in run.batches(size=_size(run)):
-        loss, hits = _step(run, answer, x, y)
+        loss, hits = _step(run, learn, x, y)
         meter.add(loss, hits, len(y))
         here.batch, here.step, here.images = here.batch + 1, here.step + 1, here.images + run.recipe.batch_size
         here.epoch_images += run.recipe.batch_size
@@ -223,15 +232,23 @@ def _size(run: Run) -> int | None:
     return next((int(size) for upto, size in run.recipe.sizes if share < upto), None)
 
 
-def _step(run: Run, answer: Answer, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """One update. Returns the network's own mean loss and how many of the batch it called right.
+def _step(run: Run, learn: Step, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """One update, at its learning rate. Returns what `learn` does."""
+    lr = _lr(run)
+    for group in run.optimizer.param_groups:
+        group["lr"] = lr * group["lr_factor"]
+    loss, hits = learn(x, y)
+    if run.average is not None:
+        run.average.update(run.position.step + 1)
+    return loss, hits
+
+
+def _learn(run: Run, answer: Answer, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Forward, backward, and the optimizer's step: the network's own mean loss, and how many of the batch it called right.
 
     Nothing waits for a GPU here. On a processor the loss is at hand, so that one that is no number stops the run before it can
     reach the weights, and the layer can be named; on a GPU it is found when the sums are next read.
     """
-    lr = _lr(run)
-    for group in run.optimizer.param_groups:
-        group["lr"] = lr * group["lr_factor"]
     with autocast(run.choices):
         answers = answer(x)
     losses = [w * F.cross_entropy(logits.float(), y, label_smoothing=run.recipe.label_smoothing) for w, logits in answers]
@@ -244,8 +261,6 @@ def _step(run: Run, answer: Answer, x: Tensor, y: Tensor) -> tuple[Tensor, Tenso
     if run.recipe.clip_grad > 0:
         torch.nn.utils.clip_grad_norm_(run.model.parameters(), run.recipe.clip_grad)
     run.optimizer.step()
-    if run.average is not None:
-        run.average.update(run.position.step + 1)
     return losses[0].detach(), (answers[0][1].detach().argmax(1) == y).sum()
 
 

@@ -33,6 +33,14 @@ def orthogonal(update: Tensor) -> Tensor:
     return (x.T if tall else x).to(update.dtype)
 
 
+def _descend(parameter: Tensor, update: Tensor, lr: float | Tensor) -> None:
+    """Move by the update times the learning rate, which is a tensor where the step is being recorded."""
+    if isinstance(lr, Tensor):
+        parameter.addcmul_(update, lr, value=-1.0)
+    else:
+        parameter.add_(update, alpha=-lr)
+
+
 class Muon(Optimizer):
     """Filters (out, in, k, k) by orthogonal momentum, kept at norm sqrt(out); everything else by Nesterov's momentum.
 
@@ -65,9 +73,9 @@ class Muon(Optimizer):
         update = self._nesterov(parameter, gradient, group["momentum"])
         parameter.mul_(len(parameter) ** 0.5 / parameter.norm())
         flat = update.reshape(len(update), -1)
-        parameter.add_(orthogonal(flat).view(update.shape), alpha=-group["lr"])
+        _descend(parameter, orthogonal(flat).view(update.shape), group["lr"])
 
     def _move(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
         if group["weight_decay"]:
             gradient = gradient.add(parameter, alpha=group["weight_decay"])
-        parameter.add_(self._nesterov(parameter, gradient, OTHER_MOMENTUM), alpha=-group["lr"])
+        _descend(parameter, self._nesterov(parameter, gradient, OTHER_MOMENTUM), group["lr"])

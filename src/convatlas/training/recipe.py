@@ -20,7 +20,7 @@ NAMES = {
     "flip_rule": ("random", "alternating"),
     "crop_fill": ("zeros", "reflect"),
     "test_average": tuple(TEST_AVERAGES),
-    "compile": ("auto", "on", "off"),
+    "compile": ("auto", "on", "off", "graphs"),
     "convolutions": ("auto", "stock", "trial"),
 }
 """Which words each worded setting may be."""
