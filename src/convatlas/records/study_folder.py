@@ -61,7 +61,7 @@ def read_study(folder: Path) -> tuple[Findings, tuple[StudyRun, ...]]:
     _check_version(path)
     findings = codec.read(Findings, path)
     _check_findings(findings, str(path))
-    runs = tuple(_run(folder, name, variant, seed) for name, variant, seed in _begun(folder, findings))
+    runs = tuple(_sound_runs(folder, findings))
     _check_same_data(runs, findings, str(folder))
     return findings, runs
 
@@ -85,6 +85,17 @@ def _begun(folder: Path, findings: Findings) -> Iterator[tuple[str, str, int]]:
             _check_place(name)
             if os.path.exists(folder / name / "summary.json"):  # noqa: PTH110 - Path.exists raises for names that are too long
                 yield name, variant.name, seed
+
+
+def _sound_runs(folder: Path, findings: Findings) -> Iterator[StudyRun]:
+    """The runs that can be read. One without a result in the findings may be damaged, and is then left out."""
+    with_result = {name for each in findings.variants for name in each.runs}
+    for name, variant, seed in _begun(folder, findings):
+        try:
+            yield _run(folder, name, variant, seed)
+        except UserError:
+            if name in with_result:
+                raise
 
 
 def _check_place(name: str) -> None:

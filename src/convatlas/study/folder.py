@@ -91,27 +91,18 @@ def tuned_path(folder: Path, variant: str) -> Path:
 
 
 def is_done(folder: Path, plan: StudyPlan, job: Job) -> bool:
-    """Whether nothing is left to do for the job: trained, judged, and for the first seed looked into."""
+    """Whether nothing is left to do for the job: trained, judged, and for the first seed looked into. See also `damage`."""
     if job.seed is None:
         return tuned_path(folder, job.variant).exists()
     place = folder / job.folder
     if not (place / "summary.json").exists():
         return False
-    summary = _summary(place)
+    try:
+        summary = codec.read(RunSummary, place / "summary.json")
+    except UserError:
+        return False
     judged = summary.status == "finished" and (plan.n_test == 0 or (summary.test_looks > 0 and (place / ANSWERS).exists()))
     return judged and (job.seed != plan.seeds[0] or plan.n_val == 0 or (place / LOOK).exists())
-
-
-def _summary(place: Path) -> RunSummary:
-    try:
-        return codec.read(RunSummary, place / "summary.json")
-    except UserError as error:
-        raise UserError(error.what, fix=made_again(place)) from None
-
-
-def made_again(place: Path) -> str:
-    """What to do about a run whose records are damaged."""
-    return f"Put the file back, or remove {place} and go on: the run is then made again."
 
 
 def attempts_at(folder: Path, job: Job) -> list[Attempt]:

@@ -3,16 +3,17 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from convatlas.errors import UserError
 from convatlas.records import codec, storage
 from convatlas.records.plan import StudyPlan
 from convatlas.records.run import RunSummary, read_metrics
+from convatlas.study.damage import AGAIN, damage
 from convatlas.study.folder import TRIES, Job, failures_of, is_done, jobs_of, read_plan, searches_of, variant_of
 
 
 @dataclass(frozen=True)
 class JobState:
-    """Where a job stands: `state` is done, running, interrupted, waiting, retrying or failed. `epochs` are done, of so many."""
+    """Where a job stands: `state` is done, running, interrupted, waiting, retrying, failed or damaged. `epochs` are done, of how
+    many is said."""
 
     job: str
     state: str
@@ -30,10 +31,10 @@ def states_of(folder: Path) -> list[JobState]:
 
 def state_of(folder: Path, plan: StudyPlan, job: Job) -> JobState:
     """Of one job."""
-    try:
-        done, epochs, validation, test = is_done(folder, plan, job), *_reached(folder, plan, job)
-    except UserError as error:
-        return JobState(job.name, "damaged", "", None, None, error.what)
+    broken = damage(folder, plan, job)
+    if broken is not None:
+        return JobState(job.name, "damaged", "", None, None, f"{broken}. {AGAIN}")
+    done, epochs, validation, test = is_done(folder, plan, job), *_reached(folder, plan, job)
     failed = failures_of(folder, job)
     if done:
         state = "done"

@@ -14,6 +14,7 @@ from typing import Protocol
 from convatlas.records import codec, storage
 from convatlas.records.plan import Attempt, StudyPlan
 from convatlas.records.run import RunSummary
+from convatlas.study.damage import AGAIN, damage, set_aside
 from convatlas.study.engines import Engine, Means, Order, ordered
 from convatlas.study.folder import TRIES, Job, attempts_at, failures_of, is_done, jobs_of, read_plan, searches_of
 from convatlas.study.worker import BUSY
@@ -46,7 +47,8 @@ class StudyWatch(Protocol):
 def run_study(folder: Path, *, engine: Engine, watch: StudyWatch, means: Means, retry: bool = False) -> None:
     """Do every job of the study in `folder` that is not done: first the searches for settings, then the runs.
 
-    A job that fails is tried once more, with `retry` also if it has failed twice before. Raises Stopped when the watcher asks.
+    A job that fails is tried once more, with `retry` also if it has failed twice before; a run whose records are damaged is left
+    as it is, with `retry` it is set aside and made anew. Raises Stopped when the watcher asks.
     """
     plan = read_plan(folder)
     for jobs in (searches_of(plan), jobs_of(plan)):
@@ -71,6 +73,9 @@ class _Shift:
     def work(self, jobs: list[Job]) -> None:
         """Until each is done or has failed for good."""
         self.waiting.extend(job for job in jobs if self._open(job))
+        for job in jobs:
+            if (broken := damage(self.folder, self.plan, job)) is not None:
+                self.watch.note(f"{broken}. {AGAIN}")
         total = len(jobs)
         while self.waiting or self.active:
             if self.watch.stopping():
@@ -82,9 +87,13 @@ class _Shift:
             time.sleep(SECONDS_BETWEEN_LOOKS)
 
     def renew(self, jobs: list[Job]) -> None:
-        """Give jobs that have failed for good new tries."""
+        """Give jobs that have failed for good new tries, and those whose records are damaged a new beginning."""
         for job in jobs:
-            if failures_of(self.folder, job):
+            broken = damage(self.folder, self.plan, job)
+            if broken is not None:
+                set_aside(self.folder, job)
+                self.watch.note(f"{broken}: set aside, and made anew")
+            if broken is not None or failures_of(self.folder, job):
                 self._keep(job, _now(), "renewed", None)
 
     def leave(self) -> None:
@@ -95,6 +104,8 @@ class _Shift:
     def _open(self, job: Job) -> bool:
         """Whether something is left to do, and to be hoped, for the job."""
         if is_done(self.folder, self.plan, job) or len(failures_of(self.folder, job)) >= TRIES:
+            return False
+        if damage(self.folder, self.plan, job) is not None:
             return False
         search = Job(job.variant, None)
         return self.plan.tuning is None or job.seed is None or is_done(self.folder, self.plan, search)

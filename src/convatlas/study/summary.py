@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from convatlas.errors import UserError
 from convatlas.records import codec, storage
 from convatlas.records.findings import Answers, Failure, Findings, Speed, Speeds, Tuned, VariantFindings
 from convatlas.records.plan import FORMAT, StudyPlan, Variant
 from convatlas.records.run import TEST_EPOCHS, RunRecord, read_run, read_test_epochs
 from convatlas.records.study import Interval
 from convatlas.records.study_folder import ANSWERS, FINDINGS
+from convatlas.study.damage import AGAIN, damage
 from convatlas.study.effects import Outcome, effects
-from convatlas.study.folder import TRIES, Job, failures_of, is_done, jobs_of, made_again, read_plan, searches_of, tuned_path
+from convatlas.study.folder import TRIES, Job, attempts_at, failures_of, is_done, jobs_of, read_plan, searches_of, tuned_path
 from convatlas.study.statistics import accuracy_interval, calibration_error, mean_interval, optimism, per_class
 from convatlas.training.environment import environment
 
@@ -42,7 +42,7 @@ def summarise(folder: Path) -> Findings:
     """The findings so far, of the runs that are finished. Raises UserError."""
     plan = read_plan(folder)
     done = {variant.name: _finished(folder, plan, variant) for variant in plan.variants}
-    missing = tuple(job.name for job in jobs_of(plan) if not is_done(folder, plan, job))
+    missing = tuple(job.name for job in jobs_of(plan) if not _sound(folder, plan, job))
     speeds = codec.read(Speeds, folder / SPEEDS).speeds if (folder / SPEEDS).exists() else {}
     every = [run for runs in done.values() for run in runs]
     rows = tuple(
@@ -82,18 +82,15 @@ def outcomes_of(folder: Path) -> dict[str, Outcome]:
 def _finished(folder: Path, plan: StudyPlan, variant: Variant) -> list[_Done]:
     """The variant's runs that are done, seed by seed."""
     jobs = (Job(variant.name, seed) for seed in plan.seeds)
-    return [_read(folder, job) for job in jobs if is_done(folder, plan, job)]
+    return [_read(folder / job.folder, job) for job in jobs if _sound(folder, plan, job)]
 
 
-def _read(folder: Path, job: Job) -> _Done:
-    place = folder / job.folder
-    try:
-        return _read_whole(place, job)
-    except UserError as error:
-        raise UserError(error.what, fix=made_again(place)) from None
+def _sound(folder: Path, plan: StudyPlan, job: Job) -> bool:
+    """Whether the run has a result that can be believed."""
+    return is_done(folder, plan, job) and damage(folder, plan, job) is None
 
 
-def _read_whole(place: Path, job: Job) -> _Done:
+def _read(place: Path, job: Job) -> _Done:
     assert job.seed is not None
     answers = codec.read(Answers, place / ANSWERS) if (place / ANSWERS).exists() else None
     epochs = tuple(each.top1 for each in read_test_epochs(place / TEST_EPOCHS))
@@ -160,11 +157,15 @@ def _optimism(runs: Sequence[_Done]) -> Interval | None:
 
 
 def _failures(folder: Path, plan: StudyPlan, variant: Variant) -> tuple[Failure, ...]:
-    """The variant's jobs that have failed for good."""
+    """The variant's jobs that have failed for good, and its runs whose records are damaged."""
     searches = [job for job in searches_of(plan) if job.variant == variant.name]
     found = []
     for job in [*searches, *(Job(variant.name, seed) for seed in plan.seeds)]:
         failed = failures_of(folder, job)
+        broken = damage(folder, plan, job)
+        if broken is not None:
+            found.append(Failure(job.name, len(attempts_at(folder, job)), f"{broken}. {AGAIN}"))
+            continue
         if len(failed) >= TRIES and not is_done(folder, plan, job):
             found.append(Failure(job.name, len(failed), failed[-1].cause or "unknown"))
     return tuple(found)
