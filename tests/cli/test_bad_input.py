@@ -5,7 +5,7 @@ import os
 import pytest
 from PIL import Image
 
-from .makers import convatlas, picture_folder
+from .makers import picture_folder
 from .zygote import command
 
 QUICK = [  # refused from the words alone
@@ -134,7 +134,7 @@ def test_a_folder_that_cannot_be_trained_on(tmp_path, spoil, said):
     root = picture_folder(tmp_path / "pictures")
     spoil(root)
     before = sorted(p.name for p in tmp_path.iterdir())
-    result = convatlas("train", "resnet.pocket", "--data", "folder", "--data-root", root, folder=tmp_path)
+    result = command("train", "resnet.pocket", "--data", "folder", "--data-root", root, folder=tmp_path)
     check(result, said, tmp_path, before)
 
 
@@ -155,7 +155,7 @@ def test_unreadable_pictures_are_left_out_only_if_told_so(tmp_path):
         "--image-size",
         "32",
     ]
-    result = convatlas(*words, "--skip-unreadable", "--out", "run", folder=tmp_path)
+    result = command(*words, "--skip-unreadable", "--out", "run", folder=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "left out, unreadable: " in result.stderr
     assert "3.png" in result.stderr
@@ -170,13 +170,13 @@ def test_a_file_that_is_no_archive(tmp_path, name):
         (folder / each).write_bytes(b"<html>captive portal</html>")
     words = ["train", "resnet.pocket", "--data", "cifar10", "--data-root", folder]
     before = sorted(p.name for p in tmp_path.iterdir())
-    check(convatlas(*words, folder=tmp_path), "checksum", tmp_path, before)
-    check(convatlas(*words, "--no-verify", folder=tmp_path), "cifar", tmp_path, before)
+    check(command(*words, folder=tmp_path), "checksum", tmp_path, before)
+    check(command(*words, "--no-verify", folder=tmp_path), "cifar", tmp_path, before)
 
 
 def test_a_picture_that_is_none_is_named_among_those_that_are(tmp_path):
     root = picture_folder(tmp_path / "pictures")
-    made = convatlas(
+    made = command(
         "train",
         "lenet5",
         "--data",
@@ -194,12 +194,12 @@ def test_a_picture_that_is_none_is_named_among_those_that_are(tmp_path):
     assert made.returncode == 0, made.stderr
     (tmp_path / "no.jpg").write_bytes(b"\xff\xd8\xff")
     good = root / "ant" / "0.png"
-    result = convatlas("predict", "run", good, tmp_path / "no.jpg", folder=tmp_path)
+    result = command("predict", "run", good, tmp_path / "no.jpg", folder=tmp_path)
     assert result.returncode == 2
     assert "1 of 2 pictures could not be read" in result.stderr
     assert "no.jpg" in result.stderr
     assert str(good) in result.stdout
-    two = convatlas("predict", "run", tmp_path / "nowhere.png", good, tmp_path / "no.jpg", folder=tmp_path)
+    two = command("predict", "run", tmp_path / "nowhere.png", good, tmp_path / "no.jpg", folder=tmp_path)
     first, last = [line for line in two.stderr.splitlines() if line.startswith(("unreadable", "error"))]
     assert first.startswith("unreadable: ") and "nowhere.png" in first
     assert last.startswith("error: 2 of 3 pictures could not be read: ") and "no.jpg" in last
@@ -208,7 +208,7 @@ def test_a_picture_that_is_none_is_named_among_those_that_are(tmp_path):
 @pytest.mark.parametrize("name", ["a\x1b[31mred", "b\u202etxt", "new\nline"])
 def test_names_cannot_write_to_the_terminal(tmp_path, name):
     root = picture_folder(tmp_path / "pictures", classes=(name, "[bold]c", "plain"))
-    result = convatlas("train", "lenet5", "--data", "folder", "--data-root", root, folder=tmp_path)
+    result = command("train", "lenet5", "--data", "folder", "--data-root", root, folder=tmp_path)
     check(result, "marks that are no text", tmp_path, ["pictures"])
     assert "\x1b" not in result.stderr
     assert "\u202e" not in result.stderr
@@ -217,8 +217,8 @@ def test_names_cannot_write_to_the_terminal(tmp_path, name):
 def test_names_are_not_markup(tmp_path):
     root = picture_folder(tmp_path / "pictures", classes=("[bold]c", "plain"))
     words = ["--data", "folder", "--data-root", root, "--epochs", "1", "--image-size", "32", "--batch-size", "4", "--out", "run"]
-    assert convatlas("train", "lenet5", *words, folder=tmp_path).returncode == 0
-    shown = convatlas("predict", "run", next((root / "[bold]c").iterdir()), folder=tmp_path)
+    assert command("train", "lenet5", *words, folder=tmp_path).returncode == 0
+    shown = command("predict", "run", next((root / "[bold]c").iterdir()), folder=tmp_path)
     assert "[bold]c" in shown.stdout
 
 
@@ -227,4 +227,4 @@ def test_a_grey_png_and_a_cmyk_jpeg_are_pictures(tmp_path):
     Image.new("L", (40, 40), 128).save(root / "ant" / "grey.png")
     Image.new("CMYK", (40, 40)).save(root / "bee" / "cmyk.jpg")
     words = ["train", "lenet5", "--data", "folder", "--data-root", root, "--epochs", "1", "--image-size", "32"]
-    assert convatlas(*words, folder=tmp_path).returncode == 0
+    assert command(*words, folder=tmp_path).returncode == 0

@@ -12,7 +12,7 @@ from convatlas.models.papers import golden_rows
 from convatlas.records import codec
 from convatlas.records.model import ModelDiff
 
-from .makers import convatlas
+from .zygote import command
 
 
 def told(*words):
@@ -100,7 +100,7 @@ def test_it_fits_into_eighty_columns(pair):
 
 
 def test_json(tmp_path):
-    result = convatlas("diff", "vgg11", "vgg16", "--json", folder=tmp_path)
+    result = command("diff", "vgg11", "vgg16", "--json", folder=tmp_path)
     found = json.loads(result.stdout)
     assert found["models"] == ["vgg11", "vgg16"]
     record = codec.from_plain(ModelDiff, found["difference"], where="x")
@@ -118,7 +118,7 @@ def test_json(tmp_path):
     ],
 )
 def test_bad_input_is_one_line(words, said, tmp_path):
-    result = convatlas("diff", *words, folder=tmp_path)
+    result = command("diff", *words, folder=tmp_path)
     assert result.returncode == 2
     assert result.stdout == ""
     assert said in result.stderr

@@ -15,6 +15,7 @@ import pytest
 from convatlas.records import storage
 
 from .makers import convatlas, environment, picture_folder
+from .zygote import command
 
 DIGITS = ["--data", "digits", "--image-size", "32"]
 SMALL = ["--models", "lenet.pocket,alexnet.pocket", "--epochs", "1"]
@@ -24,7 +25,7 @@ SMALL = ["--models", "lenet.pocket,alexnet.pocket", "--epochs", "1"]
 def compared(tmp_path_factory):
     """One comparison that all tests of its files read."""
     folder = tmp_path_factory.mktemp("compared")
-    result = convatlas("compare", *SMALL, "--seeds", "2", "--out", "c", "--json", folder=folder)
+    result = command("compare", *SMALL, "--seeds", "2", "--out", "c", "--json", folder=folder)
     assert result.returncode == 0, result.stderr
     return folder, result
 
@@ -79,7 +80,7 @@ def test_the_command_in_the_report_makes_the_same_again(compared):
     folder, _ = compared
     first = json.loads((folder / "c" / "results.json").read_text())
     words = first["command"].split()[1:]
-    result = convatlas(*words, "--out", "again", "--json", folder=folder)
+    result = command(*words, "--out", "again", "--json", folder=folder)
     assert result.returncode == 0, result.stderr
     second = json.loads(result.stdout)
     assert [row["accuracies"] for row in second["rows"]] == [row["accuracies"] for row in first["rows"]]
@@ -101,19 +102,19 @@ def test_train_eval_predict_on_own_pictures(tmp_path):
         "--lr",
         "0.003",
     ]
-    made = convatlas("train", "lenet5", *words, "--out", "run", "--json", folder=tmp_path)
+    made = command("train", "lenet5", *words, "--out", "run", "--json", folder=tmp_path)
     assert made.returncode == 0, made.stderr
     assert json.loads(made.stdout)["status"] == "finished"
     assert (tmp_path / "run" / "split.json").exists()
     # The data's place is remembered by the cache, not by the run folder.
-    judged = convatlas("eval", "run", "--split", "test", "--json", folder=tmp_path)
+    judged = command("eval", "run", "--split", "test", "--json", folder=tmp_path)
     assert judged.returncode == 0, judged.stderr
     outcome = json.loads(judged.stdout)
     assert outcome["top1"] > 0.9
     assert outcome["n"] == sum(map(sum, outcome["confusion"]))
-    assert "looks at the test split so far: 2" in convatlas("eval", "run", "--split", "test", folder=tmp_path).stderr
+    assert "looks at the test split so far: 2" in command("eval", "run", "--split", "test", folder=tmp_path).stderr
     picture = root / "bee" / "5.png"
-    predicted = json.loads(convatlas("predict", "run", picture, "--json", folder=tmp_path).stdout)
+    predicted = json.loads(command("predict", "run", picture, "--json", folder=tmp_path).stdout)
     assert predicted[0]["classes"][0] == "bee"
     assert sum(predicted[0]["probabilities"]) == pytest.approx(1.0, abs=1e-4)
 
@@ -121,12 +122,12 @@ def test_train_eval_predict_on_own_pictures(tmp_path):
 def test_eval_without_its_data_says_how_to_give_it(tmp_path):
     root = picture_folder(tmp_path / "pictures")
     words = ["--data", "folder", "--data-root", root, "--epochs", "1", "--batch-size", "8", "--image-size", "32"]
-    assert convatlas("train", "lenet5", *words, "--out", "run", folder=tmp_path).returncode == 0
-    lost = convatlas("eval", "run", folder=tmp_path, XDG_CACHE_HOME=str(tmp_path / "elsewhere"))
+    assert command("train", "lenet5", *words, "--out", "run", folder=tmp_path).returncode == 0
+    lost = command("eval", "run", folder=tmp_path, XDG_CACHE_HOME=str(tmp_path / "elsewhere"))
     assert lost.returncode == 2
     assert "--data-root" in lost.stderr
     (root / "ant" / "0.png").unlink()
-    changed = convatlas("eval", "run", "--data-root", root, folder=tmp_path)
+    changed = command("eval", "run", "--data-root", root, folder=tmp_path)
     assert changed.returncode == 2
     assert "was made with other data" in changed.stderr
 
@@ -158,11 +159,11 @@ def test_a_stopped_training_goes_on(tmp_path, number, code):
     recipe = tmp_path / "run" / "recipe.json"
     sound = recipe.read_text()
     recipe.write_text(sound.replace('"epochs": 40', '"epochs": 5'))
-    refused = convatlas("train", "--resume", "run", folder=tmp_path)
+    refused = command("train", "--resume", "run", folder=tmp_path)
     assert refused.returncode == 2
     assert "recipe.json was changed since the state was saved: epochs 40 -> 5" in refused.stderr
     recipe.write_text(sound)
-    result = convatlas("train", "--resume", "run", folder=tmp_path)
+    result = command("train", "--resume", "run", folder=tmp_path)
     assert result.returncode == 0, result.stderr
     assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 40
 
@@ -215,13 +216,13 @@ def test_a_second_signal_ends_also_what_is_deaf_to_it(tmp_path, number, code):
 
 
 def test_a_killed_training_goes_on_to_the_same_result(tmp_path):
-    whole = convatlas("train", "alexnet.pocket", *DIGITS, "--epochs", "5", "--threads", "1", "--out", "whole", folder=tmp_path)
+    whole = command("train", "alexnet.pocket", *DIGITS, "--epochs", "5", "--threads", "1", "--out", "whole", folder=tmp_path)
     assert whole.returncode == 0, whole.stderr
     process = begin(tmp_path, "train", "alexnet.pocket", *DIGITS, "--epochs", "5", "--threads", "1", "--out", "cut")
     wait_for(tmp_path / "cut" / "metrics.jsonl", process, 1)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate(timeout=60)
-    resumed = convatlas("train", "--resume", "cut", "--threads", "1", folder=tmp_path)
+    resumed = command("train", "--resume", "cut", "--threads", "1", folder=tmp_path)
     assert resumed.returncode == 0, resumed.stderr
     files = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "cut")]
     assert files[0] == files[1]
@@ -243,7 +244,7 @@ def test_a_stopped_comparison_keeps_what_is_finished_and_goes_on(tmp_path):
     assert not partial["complete"]
     assert partial["rows"][0]["accuracy"] is not None
     assert "convatlas compare --resume c" in (tmp_path / "c" / "report.html").read_text()
-    again = convatlas("compare", "--resume", "c", "--json", folder=tmp_path)
+    again = command("compare", "--resume", "c", "--json", folder=tmp_path)
     assert again.returncode == 0, again.stderr
     said = json.loads(again.stdout)
     assert said["complete"]
@@ -254,7 +255,7 @@ def test_a_comparison_in_use_is_refused_and_left_alone(compared):
     folder, _ = compared
     before = (folder / "c" / "results.json").stat().st_mtime_ns
     with storage.held(folder / "c"):
-        result = convatlas("compare", "--resume", "c", folder=folder)
+        result = command("compare", "--resume", "c", folder=folder)
     assert result.returncode == 2
     assert f"c is in use by process {os.getpid()}" in result.stderr
     assert (folder / "c" / "results.json").stat().st_mtime_ns == before
@@ -280,5 +281,5 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path):
     assert result.returncode == 2, result.stderr
     assert "error: the disk is full: run/state-1.pt" in result.stderr
     assert "Traceback" not in result.stderr
-    resumed = convatlas("train", "--resume", "run", folder=tmp_path)
+    resumed = command("train", "--resume", "run", folder=tmp_path)
     assert resumed.returncode == 0, resumed.stderr

@@ -7,7 +7,7 @@ import pytest
 from convatlas.records import codec
 from convatlas.records.gradients import GradientComparison
 
-from .makers import convatlas
+from .zygote import command
 
 
 @pytest.fixture(scope="module")
@@ -16,15 +16,13 @@ def folder(tmp_path_factory):
     (place / "there").mkdir()
     for name, more in (("with", ["--gradients"]), ("without", [])):
         words = ["train", "lenet.pocket", "--data", "shapes", "--epochs", "1", "--batch-size", "256", "--out", name, *more]
-        done = convatlas(*words, folder=place)
+        done = command(*words, folder=place)
         assert done.returncode == 0, done.stderr
     return place
 
 
 def test_two_networks(folder):
-    done = convatlas(
-        "gradients", "resnet20.plain", "resnet20", "--seeds", "2", "--batch-size", "16", "--out", "out", folder=folder
-    )
+    done = command("gradients", "resnet20.plain", "resnet20", "--seeds", "2", "--batch-size", "16", "--out", "out", folder=folder)
     assert done.returncode == 0, done.stderr
     names = [line.split()[0] for line in done.stdout.splitlines() if line.startswith("resnet20")]
     assert names == ["resnet20.plain", "resnet20"]
@@ -38,7 +36,7 @@ def test_two_networks(folder):
 
 
 def test_along_a_run(folder):
-    done = convatlas("gradients", "with", "--out", "along", "--json", folder=folder)
+    done = command("gradients", "with", "--out", "along", "--json", folder=folder)
     assert done.returncode == 0, done.stderr
     (run,) = json.loads(done.stdout)
     assert (run["name"], [flow["epoch"] for flow in run["flows"]]) == ("with", [0, 1])
@@ -51,7 +49,7 @@ def test_ones_own_network(folder):
         "def make():\n"
         "    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 10))\n"
     )
-    done = convatlas("gradients", "net.py:make", "--seeds", "2", "--batch-size", "8", "--json", "--out", "own", folder=folder)
+    done = command("gradients", "net.py:make", "--seeds", "2", "--batch-size", "8", "--json", "--out", "own", folder=folder)
     assert done.returncode == 0, done.stderr
     flows = json.loads(done.stdout)["flows"]
     assert [flow["model"] for flow in flows] == ["net.py:make"] * 2
@@ -78,7 +76,7 @@ BAD = [
 @pytest.mark.parametrize(("words", "message"), BAD, ids=[" ".join(words) for words, _ in BAD])
 def test_bad_input(words, message, folder):
     before = sorted(path.name for path in folder.iterdir())
-    done = convatlas(*words, folder=folder)
+    done = command(*words, folder=folder)
     assert done.returncode == 2, done.stdout + done.stderr
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("error: ")

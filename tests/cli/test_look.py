@@ -9,7 +9,7 @@ from PIL import Image
 from convatlas.records import codec
 from convatlas.records.look import Look
 
-from .makers import convatlas
+from .zygote import command
 
 QUICK = ["--only", "maps,filters,activations,field"]
 
@@ -33,7 +33,7 @@ def folder(tmp_path_factory):
     (place / "empty.png").write_bytes(b"")
     (place / "pictures").mkdir()
     (place / "there").mkdir()
-    done = convatlas(
+    done = command(
         "train",
         "lenet.pocket",
         "--data",
@@ -55,7 +55,7 @@ def folder(tmp_path_factory):
 
 def test_a_run_and_pictures_of_every_kind(folder):
     names = ["rgb.png", "grey.png", "rgba.png", "cmyk.jpg", "deep.png", "turned.jpg", "dot.png"]
-    done = convatlas("look", "run", *names, *QUICK, "--out", "kinds", "--json", folder=folder)
+    done = command("look", "run", *names, *QUICK, "--out", "kinds", "--json", folder=folder)
     assert done.returncode == 0, done.stderr
     record = codec.from_plain(Look, json.loads(done.stdout), where="x")
     assert record.trained
@@ -67,7 +67,7 @@ def test_a_run_and_pictures_of_every_kind(folder):
 
 
 def test_everything_of_a_run(folder):
-    done = convatlas("look", "run", "rgb.png", "--out", "whole", folder=folder)
+    done = command("look", "run", "rgb.png", "--out", "whole", folder=folder)
     assert done.returncode == 0, done.stderr
     page = (folder / "whole" / "look.html").read_text()
     assert "What came back to each layer while it was trained" in page, "it was trained with --gradients"
@@ -79,7 +79,7 @@ def test_everything_of_a_run(folder):
 
 
 def test_random_weights_say_so(folder):
-    done = convatlas(
+    done = command(
         "look", "resnet.pocket", "rgb.png", *QUICK, "--layer", "stem", "--layer", "stages.1.0", "--out", "random", folder=folder
     )
     assert done.returncode == 0, done.stderr
@@ -106,7 +106,7 @@ class Slash(nn.Module):
 
 def test_ones_own_grey_network_with_odd_names(folder):
     (folder / "own.py").write_text(OWN)
-    done = convatlas(
+    done = command(
         "look", "own.py:Slash", "rgb.png", *QUICK, "--in-chans", "1", "--image-size", "16", "--out", "own", folder=folder
     )
     assert done.returncode == 0, done.stderr
@@ -120,14 +120,14 @@ def test_two_pictures_of_one_name_and_a_name_that_is_no_text(folder):
     (folder / "more" / "rgb.png").write_bytes((folder / "rgb.png").read_bytes())
     (folder / "more" / "\udcff.png").write_bytes((folder / "rgb.png").read_bytes())
     words = ["look", "run", "rgb.png", "more/rgb.png", "more/\udcff.png", "--only", "maps", "--out", "names", "--json"]
-    done = convatlas(*words, folder=folder)
+    done = command(*words, folder=folder)
     assert done.returncode == 0, done.stderr
     names = [each["image"] for each in json.loads(done.stdout)["images"]]
     assert names == ["rgb.png", "more/rgb.png", "more/\\udcff.png"]
 
 
 def test_what_cannot_be_had_is_a_note_where_nobody_asked_for_it(folder):
-    done = convatlas("look", "resnet20", "dot.png", "--image-size", "1", "--out", "notes", folder=folder)
+    done = command("look", "resnet20", "dot.png", "--image-size", "1", "--out", "notes", folder=folder)
     assert done.returncode == 0, done.stderr
     assert "note: attributions: " in done.stderr
     assert "Left out" in (folder / "notes" / "look.html").read_text()
@@ -164,7 +164,7 @@ BAD = [
 @pytest.mark.parametrize(("words", "message"), BAD, ids=[" ".join(words) for words, _ in BAD])
 def test_bad_input(words, message, folder):
     before = sorted(path.name for path in folder.iterdir())
-    done = convatlas(*words, folder=folder)
+    done = command(*words, folder=folder)
     assert done.returncode == 2, done.stdout + done.stderr
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("error: ")

@@ -8,6 +8,7 @@ from convatlas.records import codec
 from convatlas.records.ledger import Ledger
 
 from .makers import convatlas
+from .zygote import command
 
 NET = """
 import torch
@@ -84,21 +85,21 @@ def test_all_columns_where_there_is_room(folder):
 
 
 def test_unfolded(folder):
-    folded, unfolded = (convatlas("show", "convnext.pocket", *more, folder=folder).stdout for more in ((), ("--all",)))
+    folded, unfolded = (command("show", "convnext.pocket", *more, folder=folder).stdout for more in ((), ("--all",)))
     assert "Block x 2" in folded
     assert "Block x" not in unfolded
     assert len(unfolded.splitlines()) > len(folded.splitlines())
 
 
 def test_json_is_the_record(folder):
-    done = convatlas("show", "lenet5", "--json", folder=folder)
+    done = command("show", "lenet5", "--json", folder=folder)
     record = codec.from_plain(Ledger, json.loads(done.stdout), where="x")
     assert record.params == 61_706
     assert record.input_shape == (1, 32, 32)
 
 
 def test_ones_own_network_and_a_page(folder):
-    done = convatlas("show", "net.py:make", "--image-size", "32", "--html", "page.html", folder=folder)
+    done = command("show", "net.py:make", "--image-size", "32", "--html", "page.html", folder=folder)
     assert done.returncode == 0, done.stderr
     assert "idle bias: 0: a bias before BatchNorm. BatchNorm subtracts each channel's mean" in done.stdout
     assert "layer by layer" in (folder / "page.html").read_text()
@@ -107,14 +108,14 @@ def test_ones_own_network_and_a_page(folder):
 
 def test_what_is_not_known_is_not_denied(folder):
     """Rolling is not followed: the footer says so, and no hint speaks of what units do not see."""
-    text = " ".join(convatlas("show", "net.py:Rolls", "--image-size", "16", folder=folder).stdout.split())
+    text = " ".join(command("show", "net.py:Rolls", "--image-size", "16", folder=folder).stdout.split())
     assert "receptive fields are not known (?) from the network itself (roll) on: the operation roll has no rule" in text
     assert "no unit sees" not in text
     assert "narrow view" not in text
 
 
 def test_what_a_network_prints_is_no_part_of_the_result(folder):
-    done = convatlas("show", "net.py:Loud", "--image-size", "16", "--json", folder=folder)
+    done = command("show", "net.py:Loud", "--image-size", "16", "--json", folder=folder)
     assert codec.from_plain(Ledger, json.loads(done.stdout), where="x").params == 112
     assert "HELLO" in done.stderr
 
@@ -155,7 +156,7 @@ BAD = [
 @pytest.mark.parametrize(("words", "message"), BAD, ids=[" ".join(words) for words, _ in BAD])
 def test_bad_input(words, message, folder):
     before = sorted(path.name for path in folder.rglob("*") if "__pycache__" not in path.parts)
-    done = convatlas(*words, folder=folder)
+    done = command(*words, folder=folder)
     assert done.returncode == 2, done.stdout + done.stderr
     assert done.stderr.startswith("error: ")
     assert message in " ".join(done.stderr.split())

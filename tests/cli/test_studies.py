@@ -148,6 +148,7 @@ def test_a_study_that_is_done_is_told(here, done):
     assert (here / "s" / "report.md").read_text().startswith("# ")
     both = command("study", "report", "s", "--compare", "lr=0.001", "lr=0.01", folder=here)
     assert both.returncode == 0, both.stderr
+    assert "lr=0.001" in both.stdout.splitlines()[2]
     wrong = command("study", "report", "s", "--compare", "lr=0.001", "lr=0.1", folder=here)
     assert wrong.returncode == 2
     assert "lr=0.1" in wrong.stderr

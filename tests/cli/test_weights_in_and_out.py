@@ -8,7 +8,7 @@ import torch
 
 from convatlas.models.papers import golden_rows
 from convatlas.models.registry import create_model
-from tests.cli.makers import convatlas
+from tests.cli.zygote import command
 
 
 @pytest.fixture
@@ -18,14 +18,14 @@ def weights(tmp_path):
 
 
 def test_convert_says_how_to_load(weights, tmp_path):
-    done = convatlas("convert", "mine.pth", "theirs.safetensors", "--to", "torchvision", "--model", "resnet18", folder=tmp_path)
+    done = command("convert", "mine.pth", "theirs.safetensors", "--to", "torchvision", "--model", "resnet18", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "resnet18: 122 tensors under torchvision's names in theirs.safetensors" in done.stdout
     assert "model = torchvision.models.get_model('resnet18', num_classes=7)" in done.stdout
     assert "layer4.1.bn2.running_var" in safetensors.torch.load_file(tmp_path / "theirs.safetensors")
-    again = convatlas("convert", "mine.pth", "theirs.safetensors", "--to", "timm", "--model", "resnet18", folder=tmp_path)
+    again = command("convert", "mine.pth", "theirs.safetensors", "--to", "timm", "--model", "resnet18", folder=tmp_path)
     assert (again.returncode, again.stderr) == (2, "error: theirs.safetensors exists. Choose another name, or add --force.\n")
-    forced = convatlas(
+    forced = command(
         "convert", "mine.pth", "theirs.safetensors", "--to", "timm", "--model", "resnet18", "--force", "--json", folder=tmp_path
     )
     assert json.loads(forced.stdout)["to_layout"] == "timm"
@@ -42,14 +42,14 @@ def test_convert_refuses_in_one_line(weights, tmp_path):
         (["mine.pth", "x.pth", "--model", "resnet18.paper", "--to", "timm"], "timm has no network that computes what resnet18.p"),
         (["mine.pth", "no/folder/x.pth", "--model", "resnet18"], "no/folder"),
     ):
-        done = convatlas("convert", *words, folder=tmp_path)
+        done = command("convert", *words, folder=tmp_path)
         assert done.returncode == 2, (words, done.stderr)
         assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1 and said in done.stderr, done.stderr
         assert not (tmp_path / "x.pth").exists()
 
 
 def test_scale_by_the_rule_and_as_published(tmp_path):
-    done = convatlas("scale", "--phi", "0..1", "--json", folder=tmp_path)
+    done = command("scale", "--phi", "0..1", "--json", folder=tmp_path)
     found = json.loads(done.stdout)
     rows = golden_rows()
     assert [row["macs"] for row in found["published"]] == [rows[f"efficientnet_b{i}"].macs for i in (0, 1)]
@@ -60,7 +60,7 @@ def test_scale_by_the_rule_and_as_published(tmp_path):
 
 
 def test_scale_with_other_growth_has_nothing_published(tmp_path):
-    done = convatlas("scale", "--phi", "0.5", "--alpha", "1.3", folder=tmp_path)
+    done = command("scale", "--phi", "0.5", "--alpha", "1.3", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "alpha * beta^2 * gamma^2 = 2.08" in done.stdout
     assert "published" not in done.stdout
@@ -80,6 +80,6 @@ def test_scale_with_other_growth_has_nothing_published(tmp_path):
     ],
 )
 def test_scale_refuses_in_one_line(words, said, tmp_path):
-    done = convatlas("scale", *words, folder=tmp_path)
+    done = command("scale", *words, folder=tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1 and said in done.stderr, done.stderr

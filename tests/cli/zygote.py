@@ -25,7 +25,7 @@ class Result:
     seconds: float
 
 
-def command(*words, folder, timeout=60, **environment):
+def command(*words, folder, timeout=120, **environment):
     """`convatlas` with these words in `folder`; environment variables given as None are unset."""
     out, err = folder.parent / f"{folder.name}.out", folder.parent / f"{folder.name}.err"
     fixed = {"XDG_CACHE_HOME": str(folder / "cache"), "COLUMNS": None, "FORCE_COLOR": None, "CUDA_VISIBLE_DEVICES": ""}

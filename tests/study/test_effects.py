@@ -92,6 +92,9 @@ class TestSeveralSeeds:
             found = compare(outcome(map(float, first)), outcome(map(float, second)), equivalence=margin)
             assert found.equivalence_p is not None
             assert (found.equivalence_p < 0.05) == (-margin < low and high < margin)
+            assert (found.equivalence_interval.low, found.equivalence_interval.high) == pytest.approx((low, high))
+            if found.verdict == "equivalent":
+                assert "90 % interval, by which that is judged, " in found.sentence
             said.add(found.verdict)
         assert ("equivalent" in said) == (margin >= 0.004)
 
@@ -134,11 +137,20 @@ class TestNoSpread:
         assert found.difference.method == f"{len(pairs)} paired seeds without spread: no interval"
         assert found.sentence.startswith("Undecided: a is")
 
-    def test_no_spread_and_no_difference_points_at_the_factor(self):
-        found = compare(outcome([0.5, 0.6]), outcome([0.5, 0.6]))
-        assert found.sentence == (
-            "Undecided: a is level with b in each of 2 paired seeds. Perhaps what distinguishes them does not reach the network."
-        )
+    @pytest.mark.parametrize(
+        ("others", "reason"),
+        [
+            ((True, False), "They were right on the same images in every seed: perhaps what distinguishes them does not reach"),
+            ((False, True), "Differences without spread give neither an interval nor a test."),
+            (None, "Differences without spread give neither an interval nor a test."),
+        ],
+    )
+    def test_equal_accuracies_point_at_the_factor_only_if_the_answers_are_equal(self, others, reason):
+        accuracies = {0: 0.5, 1: 0.5}
+        first = Outcome(accuracies, dict.fromkeys(accuracies, (True, False)))
+        second = Outcome(accuracies, {} if others is None else dict.fromkeys(accuracies, others))
+        found = compare(first, second)
+        assert found.sentence.startswith(f"Undecided: a is level with b in each of 2 paired seeds. {reason}")
 
 
 class TestOneSeed:

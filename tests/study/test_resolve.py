@@ -25,7 +25,7 @@ def test_a_full_factorial_has_every_combination_once():
 
 def test_one_at_a_time_changes_one_factor_of_the_first_variant():
     plan = plan_of(factors={"norm": ["batch", "none", "group"], "lr": [0.01, 0.1]}, design="one-at-a-time")
-    assert names(plan) == ["norm=batch, lr=0.01", "norm=none, lr=0.01", "norm=group, lr=0.01", "norm=batch, lr=0.1"]
+    assert names(plan) == ["baseline", "norm=none", "norm=group", "lr=0.1"]
     assert [(pair.first, pair.second) for pair in plan.comparisons] == [(name, names(plan)[0]) for name in names(plan)[1:]]
 
 
@@ -136,7 +136,8 @@ BAD = [
     ({"hold": {"params": 30_000}, "factors": {"width": [0.25, 0.5]}}, "cannot be held equal while the width is a factor"),
     ({"compare": "some"}, "compare is 'some'"),
     ({"compare": [["lr=0.001", "lr=0.02"]]}, "there is no variant called 'lr=0.02'"),
-    ({"compare": [["lr=0.001", "lr=0.001"]]}, "twice"),
+    ({"compare": [["lr=0.001", "lr=0.001"]]}, "has lr=0.001 against itself"),
+    ({"factors": {"momentum": [0.5, 0.9]}}, "differ in momentum alone, which does nothing in this recipe"),
     ({"compare": [["lr=0.001", "lr=0.01"], ["lr=0.01", "lr=0.001"]]}, "twice"),
     ({"factors": {"dropout": {"none": 0.0, "nothing": 0.0}}}, "are the same recipe"),
 ]

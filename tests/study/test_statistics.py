@@ -3,7 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from convatlas.study.statistics import accuracy_interval, calibration_error, mean_interval, optimism, per_class, wilson
+from convatlas.arith.proportion import wilson
+from convatlas.study.statistics import accuracy_interval, calibration_error, mean_interval, optimism, per_class
 
 
 @given(st.integers(1, 5000), st.data())
@@ -48,6 +49,13 @@ def test_no_spread_is_said_to_give_no_interval(values):
     assert found.low == found.mean == found.high
     assert found.method.endswith(": no interval")
     assert found.n == len(values)
+
+
+def test_equal_seeds_have_the_interval_of_their_images():
+    found = accuracy_interval([0.7, 0.7, 0.7], n_images=100)
+    assert (found.mean, found.low, found.high) == (0.7, *wilson(0.7, 100))
+    assert found.method == "Wilson score over the test images of 3 seeds without spread"
+    assert found.n == 100
 
 
 def test_an_interval_ends_where_the_mean_must():

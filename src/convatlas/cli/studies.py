@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -302,15 +303,16 @@ def _write_report(folder: Path, compare: tuple[str, str] | None) -> dict[str, An
     """Write findings.json and what is made of it; returns the findings and the names of the files."""
     from convatlas.records.study_folder import read_study
     from convatlas.report.study import study_csv, study_markdown, study_page
-    from convatlas.study.summary import keep_findings
+    from convatlas.study.summary import keep_findings, with_pair
 
     keep_findings(folder)
     findings, runs = read_study(folder)
+    shown = findings if compare is None else with_pair(folder, findings, compare)
     page = folder / ("report.html" if compare is None else "report-compare.html")
-    storage.write_text(page, study_page(findings, runs, compare=compare))
+    storage.write_text(page, study_page(shown, runs, compare=compare))
     storage.write_text(folder / "results.csv", study_csv(findings, runs))
     storage.write_text(folder / "report.md", study_markdown(findings, runs))
-    return {"findings": findings, "page": page, "folder": folder}
+    return {"findings": shown, "page": page, "folder": folder, "pair": compare}
 
 
 def _tell_report(written: dict[str, Any], *, as_json: bool) -> None:
@@ -318,9 +320,11 @@ def _tell_report(written: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         tell_json({"report": str(written["page"]), "findings": codec.to_plain(dataclasses.replace(findings))})
         return
-    OUT.print(_table(findings))
+    pair = written["pair"]
+    OUT.print(_table(findings, of=pair))
     for effect in findings.effects:
-        tell(effect.sentence)
+        if pair is None or {effect.first, effect.second} == set(pair):
+            tell(effect.sentence)
     for failure in (each for row in findings.variants for each in row.failures):
         say(f"failed {failure.attempts} times: {failure.run}: {failure.cause}")
     if findings.missing:
@@ -328,14 +332,16 @@ def _tell_report(written: dict[str, Any], *, as_json: bool) -> None:
     tell(f"report: {written['page']}")
 
 
-def _table(findings: Findings) -> Table:
-    """The variants at a glance, in the plan's order."""
+def _table(findings: Findings, *, of: Sequence[str] | None) -> Table:
+    """The variants at a glance, in the plan's order: all, or those that are named."""
     table = Table(title=printable(findings.plan.question), title_justify="left", box=None, pad_edge=False)
     table.add_column("variant")
     for heading in ("params", "MACs", "time", "runs", "test %", "95 % interval"):
         table.add_column(heading, justify="right", no_wrap=True)
     planned = {variant.name: variant for variant in findings.plan.variants}
     for row in findings.variants:
+        if of is not None and row.name not in of:
+            continue
         costs = (count(planned[row.name].params), count(planned[row.name].macs))
         time = "-" if row.train_seconds is None else clock(row.train_seconds)
         if row.top1 is None:

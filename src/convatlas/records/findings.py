@@ -25,6 +25,7 @@ class Effect:
     all planned comparisons; `effect_size` is Cohen's d of the paired differences (None for one seed, or no spread).
     `equivalence_p` is that of two one-sided tests, after Holm too (None: not asked, or not to be had). `verdict` is "better",
     "worse", "equivalent" or "undecided"; `sentence` says it in words. All are None or "undecided" where runs are missing.
+    `equivalence_interval` is the 90 % interval: two variants are equivalent where it lies within the margin (before Holm).
     """
 
     first: str
@@ -37,6 +38,7 @@ class Effect:
     equivalence_p: float | None
     verdict: str
     sentence: str
+    equivalence_interval: Interval | None = None
 
 
 @dataclass(frozen=True)

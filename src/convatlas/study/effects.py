@@ -24,7 +24,7 @@ from statsmodels.stats.weightstats import ttost_paired
 from convatlas.records.findings import Effect
 from convatlas.records.plan import PlannedComparison
 from convatlas.records.study import Interval
-from convatlas.study.sentences import SIGNIFICANT, in_words
+from convatlas.study.sentences import SIGNIFICANT, in_words, unplanned_in_words
 from convatlas.study.statistics import LEVEL, differ, mean_interval
 
 RESAMPLES = 10_000
@@ -50,6 +50,9 @@ class _Test:
     p: float | None = None
     effect_size: float | None = None
     equivalence_p: float | None = None
+    equivalence_interval: Interval | None = None
+    same_answers: bool = False
+    """Whether both gave the same answer, right or wrong, for every test image in every seed that pairs."""
 
 
 def effects(
@@ -77,11 +80,21 @@ def effects(
             equivalence_p=equivalence_p,
             verdict=_verdict(test.difference, p_adjusted, equivalence_p),
             sentence="",
+            equivalence_interval=test.equivalence_interval,
         )
         unpaired = set(outcomes[planned.first].accuracies) != set(outcomes[planned.second].accuracies)
-        words = in_words(effect, comparisons=len(comparisons), margin=equivalence, unpaired=unpaired)
+        words = in_words(
+            effect, comparisons=len(comparisons), margin=equivalence, unpaired=unpaired, same_answers=test.same_answers
+        )
         found.append(replace(effect, sentence=words))
     return tuple(found)
+
+
+def described(first: str, second: str, outcomes: Mapping[str, Outcome]) -> Effect:
+    """The difference of two variants whose comparison was not planned: with its interval, without a test and a verdict."""
+    test = _test(outcomes[first], outcomes[second], 0.0)
+    effect = Effect(first, second, test.seeds, test.difference, None, None, test.effect_size, None, "undecided", "")
+    return replace(effect, sentence=unplanned_in_words(effect))
 
 
 def holm(values: Sequence[float | None]) -> list[float | None]:
@@ -119,7 +132,8 @@ def _test(first: Outcome, second: Outcome, equivalence: float) -> _Test:
     if len(seeds) == 1 and seeds[0] in first.right and seeds[0] in second.right:
         return _over_images(seeds[0], first.right[seeds[0]], second.right[seeds[0]])
     if len(seeds) == 1 or not differ(list(differences.values())):
-        return _Test(seeds, mean_interval(list(differences.values()), over="paired seed"))
+        found = mean_interval(list(differences.values()), over="paired seed")
+        return _Test(seeds, found, same_answers=_same_answers(first, second, seeds))
     return _over_seeds(first, second, differences, equivalence)
 
 
@@ -131,8 +145,19 @@ def _over_seeds(first: Outcome, second: Outcome, differences: dict[int, float], 
     low, high = found.confidence_interval(LEVEL)
     method = "Student's t over paired seeds"
     interval = Interval(float(gaps.mean()), max(float(low), -1.0), min(float(high), 1.0), len(gaps), method)
-    equal = float(ttost_paired(a, b, -equivalence, equivalence)[0]) if equivalence > 0 else None
-    return _Test(tuple(differences), interval, float(found.pvalue), float(gaps.mean() / gaps.std(ddof=1)), equal)
+    effect_size = float(gaps.mean() / gaps.std(ddof=1))
+    if equivalence <= 0:
+        return _Test(tuple(differences), interval, float(found.pvalue), effect_size)
+    low, high = found.confidence_interval(2 * LEVEL - 1)
+    narrower = Interval(interval.mean, float(low), float(high), len(gaps), f"{method}, 90 %")
+    equal = float(ttost_paired(a, b, -equivalence, equivalence)[0])
+    return _Test(tuple(differences), interval, float(found.pvalue), effect_size, equal, narrower)
+
+
+def _same_answers(first: Outcome, second: Outcome, seeds: Sequence[int]) -> bool:
+    """Whether it is known that both were right on the same test images in each of the seeds."""
+    known = all(seed in first.right and seed in second.right for seed in seeds)
+    return known and all(list(first.right[seed]) == list(second.right[seed]) for seed in seeds)
 
 
 def _over_images(seed: int, first: Sequence[bool], second: Sequence[bool]) -> _Test:

@@ -17,6 +17,7 @@ from convatlas.study.plan_file import Study, unknown_key
 MOST_LEVELS = 200
 MOST_VARIANTS = 1_000
 LONGEST_NAME = 80
+BASELINE = "baseline"
 FIXED = ("model", "data", "data_fingerprint", "seed", "name", "validation", "skip_unreadable", "minutes", "code_sha256")
 """Settings of a recipe that no factor varies: they are the study's own, or would compare different questions."""
 OF_MODELS = tuple(sorted({key for family in (None, *FAMILIES) for key in keys_of(family)}))
@@ -122,9 +123,13 @@ def cells_of(levels: Levels, design: str) -> list[Cell]:
     return [base, *({**base, name: level} for name in names for level in levels[name][1:])]
 
 
-def name_of(cell: Cell, levels: Levels) -> str:
-    """What the variant is called: the labels of what varies."""
+def name_of(cell: Cell, levels: Levels, design: str) -> str:
+    """What the variant is called: the labels of what varies, one at a time of what is not as in the baseline."""
     varied = [name for name in levels if len(levels[name]) > 1] or list(levels)[:1]
+    if design != "full" and len(varied) > 1:
+        varied = [name for name in varied if cell[name] != levels[name][0]]
+        if not varied:
+            return BASELINE
     return ", ".join(_part(name, cell[name]) for name in varied)
 
 

@@ -30,6 +30,14 @@ ALL_PAIRS = 6
 STUDY_DEFAULTS = {"compile": "off", "convolutions": "stock", "gradients": True}
 """So that a run comes out the same wherever and whenever it is made: nothing is chosen by a trial unless the plan says so."""
 Load = Callable[[Recipe], DataSet]
+_OPTION = re.compile(r"--([a-z]+(?:-[a-z]+)*)")
+_WITHOUT_EFFECT: dict[str, Callable[[Recipe], bool]] = {
+    "momentum": lambda recipe: recipe.optimizer in ("adam", "adamw"),
+    "flip_rule": lambda recipe: not recipe.flip,
+    "crop_fill": lambda recipe: recipe.crop == 0,
+}
+"""Settings that do nothing for some recipes, and for which."""
+_DEFAULTS = Recipe("", "", "")
 
 
 @dataclass(frozen=True)
@@ -47,7 +55,7 @@ def resolve(study: Study, *, where: str, load: Load) -> StudyPlan:
     levels = levels_of(study, where=where)
     targets, tolerance = held_of(study.hold, where=where)
     cells = cells_of(levels, study.design)
-    names = [name_of(cell, levels) for cell in cells]
+    names = [name_of(cell, levels, study.design) for cell in cells]
     check_names(names, where=where)
     made = [_cell(study, name, cell, load, where=where) for name, cell in zip(names, cells, strict=True)]
     held = _targets(targets, tolerance, made[0], where=where)
@@ -91,7 +99,13 @@ def _cell(study: Study, name: str, cell: Cell, load: Load, *, where: str) -> _Ce
         check_fits(recipe.model, data)
         return _Cell(name, cell, sized(recipe, data), data)
     except UserError as error:
-        raise UserError(f"{name}: {error.what}", fix=error.fix) from None
+        raise _in_a_plan(name, error) from None
+
+
+def _in_a_plan(name: str, error: UserError) -> UserError:
+    """The error of a variant, with settings called as a plan calls them and not as the command line does."""
+    fix = _OPTION.sub(lambda option: word if (word := option[1].replace("-", "_")) in SETTINGS else option[0], error.fix)
+    return UserError(f"{name}: {error.what}", fix=fix)
 
 
 def _recipe(study: Study, cell: Cell, *, where: str) -> Recipe:
@@ -167,7 +181,7 @@ def _variant(cell: _Cell, held: tuple[Held, ...], *, may_widen: bool) -> Variant
         network, _ = examine(made.recipe, cell.data)
         choose(made.recipe, network)
     except UserError as error:
-        raise UserError(f"{cell.name}: {error.what}", fix=error.fix) from None
+        raise _in_a_plan(cell.name, error) from None
     return Variant(
         name=cell.name,
         levels={name: level.label for name, level in cell.levels.items()},
@@ -186,6 +200,16 @@ def _check_distinct(variants: tuple[Variant, ...], *, where: str) -> None:
         if first.recipe == second.recipe:
             what = f"{where}: {first.name!r} and {second.name!r} are the same recipe"
             raise UserError(what, fix="Take one level out, or see whether the factor reaches this model.")
+        if _effective(first.recipe) == _effective(second.recipe):
+            idle = next(name for name in _WITHOUT_EFFECT if getattr(first.recipe, name) != getattr(second.recipe, name))
+            what = f"{where}: {first.name!r} and {second.name!r} differ in {idle} alone, which does nothing in this recipe"
+            raise UserError(what, fix="Take the factor out, or give a recipe that uses it.")
+
+
+def _effective(recipe: Recipe) -> Recipe:
+    """The recipe with what does nothing left at its default."""
+    idle = {name: getattr(_DEFAULTS, name) for name, is_idle in _WITHOUT_EFFECT.items() if is_idle(recipe)}
+    return replace(recipe, **idle)
 
 
 def _comparisons(study: Study, names: list[str], *, where: str) -> tuple[PlannedComparison, ...]:
@@ -209,7 +233,9 @@ def _comparisons(study: Study, names: list[str], *, where: str) -> tuple[Planned
 def _planned(pairs: list[tuple[str, str]], where: str) -> tuple[PlannedComparison, ...]:
     seen: set[frozenset[str]] = set()
     for pair in pairs:
-        if len(set(pair)) < 2 or frozenset(pair) in seen:
+        if len(set(pair)) < 2:
+            raise UserError(f"{where}: compare has {pair[0]} against itself", fix="Compare two variants.")
+        if frozenset(pair) in seen:
             raise UserError(f"{where}: compare has {' and '.join(pair)} twice", fix="Compare two variants, each pair once.")
         seen.add(frozenset(pair))
     return tuple(PlannedComparison(first, second) for first, second in pairs)

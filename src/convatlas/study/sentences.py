@@ -7,15 +7,16 @@ SIGNIFICANT = 0.05
 """An adjusted p-value below this makes a verdict."""
 
 
-def in_words(effect: Effect, *, comparisons: int, margin: float, unpaired: bool) -> str:
-    """The finding in words. `comparisons` is how many were planned; `unpaired`: a seed of one variant is not the other's.
+def in_words(effect: Effect, *, comparisons: int, margin: float, unpaired: bool, same_answers: bool = False) -> str:
+    """The finding in words. `comparisons` is how many were planned; `unpaired`: a seed of one variant is not the other's;
+    `same_answers`: both were right on the same images in every seed.
 
     `margin` is that of equivalence, as a share (0: not asked). An effect without a verdict begins with "Undecided".
     """
     if effect.difference is None:
         return f"Undecided: {effect.first} and {effect.second} have no finished seed in common."
     if effect.p is None:
-        said = _untested(effect, effect.difference)
+        said = _untested(effect, effect.difference, same_answers)
     elif len(effect.seeds) == 1:
         said = _one_seed(effect, effect.difference, comparisons) + (" Equivalence takes at least two." if margin else "")
     else:
@@ -25,16 +26,27 @@ def in_words(effect: Effect, *, comparisons: int, margin: float, unpaired: bool)
     return said
 
 
-def _untested(effect: Effect, difference: Interval) -> str:
+def unplanned_in_words(effect: Effect) -> str:
+    """The difference of two variants whose comparison was not planned, in words."""
+    if effect.difference is None:
+        return f"Not planned: {effect.first} and {effect.second} have no finished seed in common."
+    found = effect.difference
+    of = f"{len(effect.seeds)} paired seeds" if len(effect.seeds) > 1 else f"seed {effect.seeds[0]}"
+    interval = f"{_range(found)}; {of}" if found.low < found.high else f"{of}; no interval"
+    said = f"{effect.first} is {_gap(found)} {effect.second} ({interval})"
+    return f"Not planned, so neither tested nor decided: {said}. Of several such looks the largest difference misleads."
+
+
+def _untested(effect: Effect, difference: Interval, same_answers: bool) -> str:
     """There are numbers, and nothing that says how far they can be trusted."""
     where = f"in each of {len(effect.seeds)} paired seeds"
     if len(effect.seeds) == 1:
         where = f"in seed {effect.seeds[0]}"
         reason = "One seed gives no interval, and what was answered for each test image is not known."
-    elif difference.mean:
-        reason = "Differences without spread give neither an interval nor a test."
+    elif same_answers:
+        reason = "They were right on the same images in every seed: perhaps what distinguishes them does not reach the network."
     else:
-        reason = "Perhaps what distinguishes them does not reach the network."
+        reason = "Differences without spread give neither an interval nor a test."
     return f"Undecided: {effect.first} is {_gap(difference)} {effect.second} {where}. {reason}"
 
 
@@ -45,7 +57,9 @@ def _several_seeds(effect: Effect, difference: Interval, comparisons: int, margi
         return f"Undecided: {said} in these runs ({tested}).{_alone(effect, comparisons)}"
     if effect.verdict == "equivalent":
         within = f"Equivalent within {_points(margin)} points ({_p(effect.equivalence_p)}{_after(comparisons)})"
-        return f"{within}: {said} in these runs ({tested})."
+        judged = effect.equivalence_interval
+        narrower = f"90 % interval, by which that is judged, {_range(judged)}; 95 % " if judged else ""
+        return f"{within}: {said} in these runs ({narrower}{tested})."
     smaller = effect.equivalence_p is not None and effect.equivalence_p < SIGNIFICANT
     if not smaller:
         return f"{said} ({tested})."
@@ -81,11 +95,14 @@ def _gap(difference: Interval) -> str:
 
 
 def _range(difference: Interval) -> str:
-    """The interval of what `_gap` says: of how far the first is below, where it is."""
-    ends = (difference.low, difference.high)
-    if difference.mean < 0:
-        ends = (-difference.high, -difference.low)
-    return " to ".join(_number(end, difference) for end in ends)
+    """The interval of what `_gap` says: of how far the first is below, where that is what the whole interval says.
+
+    An interval on both sides of zero is that of the difference, with its signs.
+    """
+    if difference.high < 0:
+        return " to ".join(_number(-end, difference) for end in (difference.high, difference.low))
+    ends = " to ".join(_number(end, difference) for end in (difference.low, difference.high))
+    return ends if difference.low > 0 else f"difference {ends}"
 
 
 def _number(share: float, difference: Interval) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats
 
+from convatlas.arith.proportion import wilson
 from convatlas.records.study import Interval
 
 LEVEL = 0.95
@@ -42,20 +43,14 @@ def accuracy_interval(accuracies: Sequence[float], *, n_images: int) -> Interval
     """The 95 % interval of a mean accuracy: over seeds where there are several, else over the test images.
 
     Over seeds: Student's t. Over images: Wilson's score interval for one proportion (Wilson 1927), which covers the
-    sampling of the test images only and not what another seed would do; its centre is not the accuracy itself.
+    sampling of the test images only and not what another seed would do; its centre is not the accuracy itself. Seeds that
+    all reach the same say nothing of their spread, so that their interval is over the images too.
     """
-    if len(accuracies) == 1:
+    if not differ(accuracies):
+        seeds = "one seed" if len(accuracies) == 1 else f"{len(accuracies)} seeds without spread"
         low, high = wilson(accuracies[0], n_images)
-        return Interval(accuracies[0], low, high, n_images, "Wilson score over the test images of one seed")
+        return Interval(accuracies[0], low, high, n_images, f"Wilson score over the test images of {seeds}")
     return mean_interval(accuracies, within=(0.0, 1.0))
-
-
-def wilson(share: float, n: int) -> tuple[float, float]:
-    """Wilson's score interval for a share of n independent trials."""
-    z = float(stats.norm.ppf((1 + LEVEL) / 2))
-    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return max(centre - half, 0.0), min(centre + half, 1.0)
 
 
 def optimism(best: Sequence[float], last: Sequence[float]) -> Interval:

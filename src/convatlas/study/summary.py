@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from convatlas.records.run import TEST_EPOCHS, RunRecord, read_run, read_test_ep
 from convatlas.records.study import Interval
 from convatlas.records.study_folder import ANSWERS, FINDINGS
 from convatlas.study.damage import AGAIN, damage
-from convatlas.study.effects import Outcome, effects
+from convatlas.study.effects import Outcome, described, effects
 from convatlas.study.folder import TRIES, Job, attempts_at, failures_of, is_done, jobs_of, read_plan, searches_of, tuned_path
 from convatlas.study.statistics import accuracy_interval, calibration_error, mean_interval, optimism, per_class
 from convatlas.training.environment import environment
@@ -71,6 +71,14 @@ def keep_findings(folder: Path) -> Findings:
     findings = summarise(folder)
     storage.write_text(folder / FINDINGS, codec.to_text(findings))
     return findings
+
+
+def with_pair(folder: Path, findings: Findings, pair: tuple[str, str]) -> Findings:
+    """The findings with the difference of the pair of variants among them, described if it was not planned."""
+    named = {each.name for each in findings.plan.variants}
+    if not set(pair) <= named or any({each.first, each.second} == set(pair) for each in findings.effects):
+        return findings
+    return replace(findings, effects=(*findings.effects, described(*pair, outcomes_of(folder))))
 
 
 def outcomes_of(folder: Path) -> dict[str, Outcome]:

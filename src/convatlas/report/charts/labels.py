@@ -44,17 +44,23 @@ def _advance(character: str) -> float:
 
 
 def shorten(content: str, limit: float, *, size: float) -> str:
-    """`content`, or as much of its beginning as fits `limit` pixels with an ellipsis."""
+    """`content`, or as much of its beginning and its end as fits `limit` pixels with an ellipsis between."""
     content = plain(content)
     if text_width(content, size) <= limit:
         return content
-    room, end = limit - text_width("…", size), 0
-    for character in content:
+    room = limit - text_width("…", size)
+    first = _fitting(content, 0.6 * room, size)
+    last = _fitting(content[::-1], room - text_width(content[:first], size), size)
+    return f"{content[:first].rstrip()}…{content[len(content) - last :].lstrip()}"
+
+
+def _fitting(content: str, room: float, size: float) -> int:
+    """How many characters of the beginning fit so many pixels."""
+    for i, character in enumerate(content):
         room -= text_width(character, size)
         if room < 0:
-            break
-        end += 1
-    return content[:end].rstrip() + "…"
+            return i
+    return len(content)
 
 
 def spread(wanted: Sequence[float], *, gap: float, low: float, high: float) -> list[float]:

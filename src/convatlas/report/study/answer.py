@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from convatlas.arith.proportion import wilson
 from convatlas.records.findings import Findings
 from convatlas.records.study import Interval
 from convatlas.report import figures
@@ -85,8 +86,9 @@ def _clause(findings: Findings, outcome: Outcome) -> str:
         best, other = (outcome.first, outcome.second) if found.low > 0 else (outcome.second, outcome.first)
         size, low, high = (figures.percent(each, digits=digits(found), sign=False) for each in (up.mean, up.low, up.high))
         return f"{here}{best} is more accurate than {other} by {size} points ({low} to {high}{tested})"
-    margin = f"{100 * findings.plan.equivalence:.4g}"
-    return f"{here}{outcome.first} and {outcome.second} are equivalent within {margin} points ({ends(found)})"
+    margin, judged = f"{100 * findings.plan.equivalence:.4g}", effect.equivalence_interval
+    interval = ends(found) if judged is None else f"90 % interval {ends(judged)}"
+    return f"{here}{outcome.first} and {outcome.second} are equivalent within {margin} points ({interval})"
 
 
 def _equals(p: str) -> str:
@@ -134,7 +136,8 @@ def _notes(findings: Findings, shown: Sequence[View]) -> list[str]:
         which = f"Seed {added[0]} was" if len(added) == 1 else f"Seeds {listed([str(each) for each in added])} were"
         notes.append(f"{which} added after a look at results, which makes the intervals a little too narrow.")
     chance = 1 / len(findings.plan.classes) if findings.plan.classes else 0.0
-    lost = [mark.name for _, mark in ranked(shown) if (mark.value if mark.low is None else mark.low) <= chance]
+    images = findings.plan.n_test
+    lost = [mark.name for _, mark in ranked(shown) if images and wilson(mark.value, images)[0] <= chance]
     if lost:
         notes.append(f"Not shown to be better than guessing ({figures.percent(chance)}): {listed(lost)}.")
     again = sum(run.record.summary.test_looks > 1 for view in shown for run in view.begun)

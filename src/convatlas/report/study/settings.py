@@ -69,8 +69,9 @@ def held_equal(findings: Findings, shown: Sequence[View]) -> list[HeldEqual]:
 
 
 def _kept(view: View, held: Held) -> Kept:
-    one = view.variant
-    budgets = {"params": one.params, "macs": one.macs, "steps": one.steps, "minutes": one.recipe.minutes}
+    one, found = view.variant, view.found
+    minutes = found.train_seconds / 60 if found is not None and found.train_seconds is not None else one.recipe.minutes
+    budgets = {"params": one.params, "macs": one.macs, "steps": one.steps, "minutes": minutes}
     value = budgets.get(held.what)
     if value is None or not held.target:
         return Kept(view.name, figures.DASH, None, True)
