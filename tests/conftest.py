@@ -4,6 +4,11 @@ import sys
 
 import pytest
 import torch
+from hypothesis import settings
+
+# How long an example may take says how busy the machine is, and not whether it is right.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session", autouse=True)

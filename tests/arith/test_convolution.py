@@ -28,6 +28,7 @@ def layers(draw):
     return ins, outs, size, kernel, options, draw(st.booleans()), draw(st.integers(0, 2**31))
 
 
+@pytest.mark.untraced  # long, and other tests reach its lines
 @settings(max_examples=2000, deadline=None)
 @given(layers())
 def test_torch_is_the_double_sum(layer):

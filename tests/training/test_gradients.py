@@ -36,6 +36,7 @@ def test_keeping_gradients_changes_no_bit_of_a_run(model, tmp_path):
     assert not (tmp_path / "without" / "gradients.jsonl").exists()
 
 
+@pytest.mark.untraced  # long, and other tests reach its lines
 @pytest.mark.parametrize("steps", [3, 6, 9, 17])
 def test_a_run_that_was_stopped_has_the_same_gradients(steps, tmp_path):
     data, recipe = small_data(), small_recipe(epochs=3, gradients=True)

@@ -288,6 +288,7 @@ def test_openvino_answers_the_same():
         assert torch.allclose(prepared(x), model(x), atol=1e-4)
 
 
+@pytest.mark.untraced  # long, and other tests reach its lines
 @pytest.mark.slow
 def test_compiled_networks_answer_the_same_and_are_compiled_once():
     assert inference_ways._compiler() is None, "these tests need a C++ compiler"

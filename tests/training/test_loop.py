@@ -56,6 +56,7 @@ def test_same_seed_same_run_other_seed_other_run(tmp_path):
     assert not equal(weights(tmp_path / "a"), weights(tmp_path / "c"))
 
 
+@pytest.mark.untraced  # long, and other tests reach its lines
 @pytest.mark.parametrize(
     "changes",
     [

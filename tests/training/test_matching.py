@@ -22,6 +22,7 @@ def test_a_width_is_found_for_every_family(name, measure, target):
     assert found == (name if width == 1 else configured(name, {"width": width}))
 
 
+@pytest.mark.untraced  # long, and other tests reach its lines
 def test_none_of_the_neighbours_is_nearer():
     _, width, reached = width_for("resnet.pocket", measure="params", target=500_000, tolerance=0.02, **IMAGES)
     for step in range(-400, 401):

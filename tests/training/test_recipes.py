@@ -87,6 +87,7 @@ def test_a_batch_that_was_asked_for_is_not_made_smaller_and_one_that_was_not_is(
     assert wrong.returncode == 2 and "--allocator is 'jemalloc'. Choose auto or system." in wrong.stderr
 
 
+@pytest.mark.untraced  # long, and other tests reach its lines
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["fast94", "compact1m", "compact300k"])
 def test_the_rates_of_a_fast_recipe_let_its_network_learn(tmp_path, name):

@@ -43,6 +43,7 @@ def test_nothing_at_all(width):
         assert faults(network_picture(record, width=width)) == []
 
 
+@pytest.mark.untraced  # long, and other tests reach its lines
 @pytest.mark.parametrize("width", [WIDE, NARROW])
 def test_a_long_row_of_layers(width):
     rows = [conv([i - 1 if i else IMAGE], name=f"features.{i}") for i in range(70)]

@@ -1,5 +1,6 @@
 """Graphs taken apart into rows, branches and tangles, and laid out without a wire through a box."""
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -76,6 +77,7 @@ def graphs(draw):
     })  # fmt: skip
 
 
+@pytest.mark.untraced  # long, and other tests reach its lines
 @settings(max_examples=300, deadline=None)
 @given(graphs(), st.sampled_from([NARROW - 28, (WIDE - 116) / 2, WIDE - 56]))
 def test_any_graph_is_drawn_whole_and_clean(made, width):
