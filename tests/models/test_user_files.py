@@ -9,6 +9,7 @@ from torch import nn
 
 from convatlas.errors import UserError
 from convatlas.models import user_files
+from convatlas.models.configuration import model_name
 from convatlas.models.configured import MOST_PARAMETERS
 from convatlas.models.papers import titled
 from convatlas.models.registry import create_model, find_variant
@@ -47,6 +48,12 @@ class Fixed(nn.Module):
 
 def nothing():
     return nn.Sequential(nn.Flatten(), nn.Linear(48, 4))
+
+def shaped(num_classes, in_chans=3, width=4, act="relu", sizes=(2, 2)):
+    return nn.Sequential(
+        nn.Conv2d(in_chans, width, 1), nn.Tanh() if act == "tanh" else nn.ReLU(), nn.AdaptiveAvgPool2d(tuple(sizes)),
+        nn.Flatten(), nn.Linear(width * sizes[0] * sizes[1], num_classes),
+    )
 
 def anything(**options):
     return nn.Identity() if not options else 1 / 0
@@ -190,6 +197,36 @@ def test_it_is_altered_from_outside(net):
         create_model('net.py:nothing{"norm": "none"}', image_size=4)
     with pytest.raises(UserError, match="drop rates are for models of the atlas"):
         create_model("net.py:make", drop_rate=0.1)
+
+
+def test_a_factory_is_given_what_stands_under_with(net):
+    plain = create_model("net.py:shaped", num_classes=3)
+    wide = create_model("net.py:shaped{with: {width: 8, act: tanh, sizes: [1, 2]}}", num_classes=3)
+    assert plain.stages[0][0].out_channels == 4 and wide.stages[0][0].out_channels == 8
+    assert isinstance(wide.stages[0][1], nn.Tanh)
+    assert wide.stages[0][-1].in_features == 16
+    assert (
+        model_name("net.py:shaped{with: {sizes: [1, 2], act: tanh}}") == 'net.py:shaped{"with": {"act": "tanh", "sizes": [1, 2]}}'
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("{widht: 8}", "no argument of net.py:shaped called 'widht'. Did you mean width?"),
+        ("{num_classes: 8}", "num_classes is decided by the data"),
+        ("{width: null}", "width is None. Give a number"),
+        ("{width: {a: 1}}", "Give a number, a word, true, false, or a list of them."),
+        ("{'two words': 1}", "is no name of an argument"),
+        ("{}", "with is {}. Give names with values"),
+        ("8", "with is 8. Give names with values"),
+        ("{width: -1}", "shaped() of net.py failed"),
+    ],
+)
+def test_bad_arguments_are_told(net, given, said):
+    with pytest.raises(UserError) as refused:
+        create_model(f"net.py:shaped{{with: {given}}}", num_classes=3)
+    assert said in str(refused.value)
 
 
 def test_a_network_that_no_machine_could_hold(net):

@@ -81,9 +81,9 @@ def test_comparisons_may_be_named():
 def test_a_network_of_the_users_own_is_a_study(tmp_path):
     code = (
         "from torch import nn\n"
-        "def make(num_classes=10, in_chans=3):\n"
-        "    body = [nn.Conv2d(in_chans, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU()]\n"
-        "    return nn.Sequential(*body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, num_classes))\n"
+        "def make(num_classes=10, in_chans=3, width=8):\n"
+        "    body = [nn.Conv2d(in_chans, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()]\n"
+        "    return nn.Sequential(*body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, num_classes))\n"
     )
     (tmp_path / "net.py").write_text(code)
     from convatlas.study.trusting import code_files, trust_plan
@@ -95,6 +95,10 @@ def test_a_network_of_the_users_own_is_a_study(tmp_path):
     assert len({variant.recipe.code_sha256 for variant in plan.variants}) == 1
     assert plan.variants[0].recipe.code_sha256 is not None
     assert code_files(plan) == [(tmp_path / "net.py").resolve()]
+    widths = {"narrow": {"width": 4}, "wide": {"width": 16}}
+    plan = plan_of(study(model=f"{tmp_path}/net.py:make", factors={"with": widths}))
+    assert names(plan) == ["narrow", "wide"]
+    assert plan.variants[1].params > 3 * plan.variants[0].params
 
 
 NO_BUDGET = {key: value for key, value in RECIPE.items() if key != "epochs"}

@@ -17,6 +17,10 @@ WORDS = {"act": tuple(ACTIVATIONS), "norm": NORMS}
 RATES = ("dropout", "drop_path")
 OUTSIDE = ("act", "dropout", "kernel_size", "norm")
 """Keys that work on any network, a user's own as well."""
+ARGUMENTS = "with"
+"""The key for what a factory in a user's file is given beside the number of classes, channels and pixels."""
+FROM_DATA = ("num_classes", "in_chans", "image_size")
+MOST_ARGUMENTS = 32
 EVERYWHERE = (*OUTSIDE, "drop_path", "shortcut", "width")
 """Keys that every family takes or refuses with a reason."""
 LARGEST_WIDTH = 64.0
@@ -40,7 +44,7 @@ MOST_STAGES = 16
 
 def keys_of(family: str | None) -> tuple[str, ...]:
     """The keys that networks of a family take; None: those of a user's own network."""
-    return OUTSIDE if family is None else tuple(sorted((*EVERYWHERE, *structure_of(family))))
+    return (*OUTSIDE, ARGUMENTS) if family is None else tuple(sorted((*EVERYWHERE, *structure_of(family))))
 
 
 def checked(base: str, settings: Mapping[str, Any], *, where: str) -> Settings:
@@ -54,7 +58,8 @@ def checked(base: str, settings: Mapping[str, Any], *, where: str) -> Settings:
     for key in sorted(settings, key=str):
         if key not in known:
             of = "a network from a file" if family is None else family
-            raise unknown_name(f"setting of {of}", str(key), known, where=f"It has {', '.join(known)}.")
+            own = "" if family else f"; what the factory itself takes goes under {ARGUMENTS}, such as {ARGUMENTS}: {{width: 32}}"
+            raise unknown_name(f"setting of {of}", str(key), known, where=f"It has {', '.join(known)}{own}.")
         if settings[key] is not None:
             found[key] = _checked(family, key, settings[key], f"{where}: {key}")
     if family is not None:
@@ -113,6 +118,8 @@ def _checked(family: str | None, key: str, value: Any, where: str) -> Any:
         if value not in WORDS[key]:
             raise unknown_name(key, str(value), WORDS[key], where=f"Known: {', '.join(WORDS[key])}.")
         return value
+    if key == ARGUMENTS:
+        return _arguments(value, where)
     if key == "shortcut":
         if not isinstance(value, bool):
             raise UserError(f"{where} is {value!r}", fix="Give true or false.")
@@ -125,6 +132,24 @@ def _checked(family: str | None, key: str, value: Any, where: str) -> Any:
         return _number(float, value, (1e-4, LARGEST_WIDTH), where)
     assert family is not None
     return _structural(structure_of(family)[key], key, value, where)
+
+
+def _arguments(value: Any, where: str) -> Settings:
+    """What a factory is given by name: numbers, words, booleans, and lists of them, which the name of a model can hold."""
+    if not isinstance(value, Mapping) or not 1 <= len(value) <= MOST_ARGUMENTS:
+        raise UserError(f"{where} is {_short(value)}", fix=f"Give names with values, such as {ARGUMENTS}: {{width: 32}}.")
+    for name, each in value.items():
+        if not isinstance(name, str) or not name.isidentifier():
+            raise UserError(f"{where}: {_short(name)} is no name of an argument", fix="Give names as Python has them.")
+        if name in FROM_DATA:
+            raise UserError(f"{where}: {name} is decided by the data", fix="Leave it out.")
+        if not all(map(_is_plain, each if isinstance(each, (list, tuple)) else [each])):
+            raise UserError(f"{where}: {name} is {_short(each)}", fix="Give a number, a word, true, false, or a list of them.")
+    return {name: list(each) if isinstance(each, tuple) else each for name, each in sorted(value.items())}
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, (bool, int, str)) or (isinstance(value, float) and isfinite(value))
 
 
 def _structural(kind: Any, key: str, value: Any, where: str) -> Any:

@@ -18,12 +18,13 @@ import torch
 from torch import nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
-from convatlas.errors import UserError
+from convatlas.errors import UserError, unknown_name
 from convatlas.layers.network import Network, Request
 from convatlas.models.alterations import alter, alter_dropout, as_before
 from convatlas.models.configuration import factory_of, parsed
 from convatlas.models.configuration import is_user_file as is_user_file
 from convatlas.models.configured import check_parameters
+from convatlas.models.settings import ARGUMENTS
 
 FAMILY = "your own"
 """The family of such networks."""
@@ -99,7 +100,7 @@ def model_from_file(name: str, **asked: int | None) -> nn.Module:
     if isinstance(found, nn.Module):
         network = OwnNetwork(deepcopy(found))
     else:
-        network = OwnNetwork(_made(found, arguments_of(found, asked), name))
+        network = OwnNetwork(_made(found, arguments_of(found, asked, name), name))
     _alter(network, name)
     return network.stages[0]
 
@@ -136,7 +137,7 @@ def _on_meta(make: Callable[[], Network]) -> Network | None:
 
 
 def _wrapped(factory: Callable[..., Any], asked: Mapping[str, int | None], name: str) -> Network:
-    module = _made(factory, arguments_of(factory, asked), name)
+    module = _made(factory, arguments_of(factory, asked, name), name)
     if any(isinstance(each, (UninitializedParameter, UninitializedBuffer)) for each in (*module.parameters(), *module.buffers())):
         fix = "Name the numbers of channels and features, or pass an image through it in the function."
         raise UserError(f"{name} has lazy layers that have seen no image yet", fix=fix)
@@ -158,13 +159,31 @@ def takes(name: str) -> dict[str, int]:
     return {} if isinstance(found, nn.Module) else _taken(found)
 
 
-def arguments_of(factory: Callable[..., Any], asked: Mapping[str, int | None]) -> dict[str, int]:
-    """The keyword arguments that a factory is given: those of DEFAULTS that it takes, where they are asked for or needed."""
+def arguments_of(factory: Callable[..., Any], asked: Mapping[str, int | None], name: str) -> dict[str, Any]:
+    """The keyword arguments that a factory is given: those of DEFAULTS that it takes, where they are asked for or needed, and
+    those that the network's name has under `with`. Raises UserError for one that it does not take.
+    """
     signature = _signature(factory)
     taken = _taken(factory)
     needed = {key for key in taken if signature.parameters[key].default is inspect.Parameter.empty}
     said = {key: value for key, value in asked.items() if value is not None and key in taken}
-    return {key: said.get(key, taken[key]) for key in taken if key in said or key in needed}
+    return {
+        **{key: said.get(key, taken[key]) for key in taken if key in said or key in needed},
+        **_own_arguments(signature, name),
+    }
+
+
+def _own_arguments(signature: inspect.Signature, name: str) -> dict[str, Any]:
+    base, settings = parsed(name)
+    own: dict[str, Any] = settings.get(ARGUMENTS, {})
+    kinds = {each.kind for each in signature.parameters.values()}
+    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    known = [key for key, each in signature.parameters.items() if each.kind in by_name and key not in DEFAULTS]
+    for key in own:
+        if key not in known and inspect.Parameter.VAR_KEYWORD not in kinds:
+            takes = f"It takes {', '.join(known)}." if known else "It takes none of its own."
+            raise unknown_name(f"argument of {base}", key, known, where=takes)
+    return own
 
 
 def _taken(factory: Callable[..., Any]) -> dict[str, int]:
@@ -208,7 +227,7 @@ def _made(factory: Callable[..., Any], arguments: Mapping[str, int], name: str) 
         with redirect_stdout(sys.stderr):  # what somebody's code prints is no part of a result
             model = factory(**arguments)
     except Exception as error:  # the user's own code may raise anything
-        fix = "It must work without other arguments than num_classes, in_chans and image_size."
+        fix = "It must work with num_classes, in_chans and image_size alone, or name what else it needs: {with: {width: 32}}."
         raise UserError(f"{factory_name}() of {path} failed: {_said(error)}", fix=fix) from error
     if not isinstance(model, nn.Module):
         raise UserError(f"{factory_name}() of {path} gives a {type(model).__name__}", fix="It must give a torch.nn.Module.")
