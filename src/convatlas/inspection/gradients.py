@@ -85,7 +85,6 @@ def gradient_similarity(model: nn.Module, first: Tensor, second: Tensor) -> floa
 def changed(model: nn.Module, *, norm: str, start: str) -> nn.Module:
     """The model itself, with `norm` "none" without its normalisation layers, and with its weights started as `start` says.
 
-    Without them nothing works in place any more: it would change a map that its block still needs (DenseNet).
     Random numbers come from torch's global state. Raises UserError for other words.
     """
     check_change(norm=norm, start=start)
@@ -94,8 +93,6 @@ def changed(model: nn.Module, *, norm: str, start: str) -> nn.Module:
             for path, child in list(parent.named_children()):
                 if isinstance(child, NORMS):
                     setattr(parent, path, nn.Identity())
-            if vars(parent).get("inplace") is True:
-                vars(parent)["inplace"] = False
     for module in model.modules():
         if isinstance(module, WEIGHERS) and start != "own":
             _start(module, start)
