@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from convatlas.cli.console import printable, say, tell, tell_json, tell_table
-from convatlas.cli.options import Data, DataRoot, ImageSize, Json, NoVerify, check_new
+from convatlas.cli.options import Data, DataRoot, ImageSize, Json, NoVerify, Threads, check_new
 from convatlas.data.catalog import CATALOG
 from convatlas.errors import UserError
 from convatlas.records import codec, storage
@@ -24,6 +24,7 @@ def check(
     no_near: Annotated[bool, typer.Option("--no-near", help="Exact duplicates only: near ones take longest.")] = False,
     image_size: ImageSize = None,
     no_verify: NoVerify = False,
+    threads: Threads = None,
     as_json: Json = False,
 ) -> None:
     """Duplicates within and across splits, odd classes, unreadable files: what to know before training."""
@@ -31,9 +32,11 @@ def check(
     if data_root is not None and data in CATALOG and CATALOG[data].kind == "built in":
         raise UserError(f"{data} is built in and lies nowhere", fix="Leave --data-root out.")
     from convatlas.cli.progress import loading_bar
+    from convatlas.cli.working import use_threads
     from convatlas.data.checking import check_data
     from convatlas.training.recipes import NOT_MIRRORED
 
+    use_threads(threads)
     with nullcontext() if as_json else loading_bar() as progress:
         found = check_data(
             data,

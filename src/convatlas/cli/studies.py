@@ -20,10 +20,13 @@ from convatlas.records.plan import StudyPlan
 if TYPE_CHECKING:
     from convatlas.data.dataset import DataSet
     from convatlas.records.run import Recipe
+    from convatlas.records.study import Interval
     from convatlas.study.engines import Means
 
 MOST_RUNS = 100
 """More runs than these need --yes: a factor of ten levels too many is a slip."""
+NARROW_TABLE, COSTS = 80, 3
+"""Columns of a terminal below which the table has no costs, which are so many columns."""
 HELP = """Ablations and comparisons with seeds, intervals and a sealed test split.
 
 A study is a YAML file: `question`, `recipe` (settings of a run), `factors` (what varies), `seeds`; see docs/studies.md."""
@@ -35,7 +38,7 @@ Plan = Annotated[str, typer.Argument(help="plan.yaml, or plan.py:study.")]
 Engine = Annotated[str, typer.Option("--engine", help="local, or ray: a Ray cluster.")]
 Address = Annotated[str | None, typer.Option("--address", help="Of the Ray cluster (default: this machine's).")]
 Jobs = Annotated[int | None, typer.Option("--jobs", "-j", help="Runs at once (default: as many as there are cores or GPUs for).")]
-Retry = Annotated[bool, typer.Option("--retry", help="Try again what has failed twice.")]
+Retry = Annotated[bool, typer.Option("--retry", help="Try again what has failed twice, and set damaged runs aside.")]
 Code = Annotated[list[Path] | None, typer.Option("--code", help="A Python file that makes a network, which may be run.")]
 Measure = Annotated[bool, typer.Option("--measure/--no-measure", help="Measure latency, throughput and memory at the end.")]
 
@@ -333,23 +336,25 @@ def _tell_report(written: dict[str, Any], *, as_json: bool) -> None:
 
 
 def _table(findings: Findings, *, of: Sequence[str] | None) -> Table:
-    """The variants at a glance, in the plan's order: all, or those that are named."""
+    """The variants at a glance, in the plan's order: all, or those that are named. A narrow terminal leaves the costs out."""
+    first = 0 if OUT.width >= NARROW_TABLE else COSTS
     table = Table(title=printable(findings.plan.question), title_justify="left", box=None, pad_edge=False)
-    table.add_column("variant")
-    for heading in ("params", "MACs", "time", "runs", "test %", "95 % interval"):
+    table.add_column("variant", overflow="fold")
+    for heading in ("params", "MACs", "time", "runs", "test %", "95 % interval")[first:]:
         table.add_column(heading, justify="right", no_wrap=True)
     planned = {variant.name: variant for variant in findings.plan.variants}
     for row in findings.variants:
         if of is not None and row.name not in of:
             continue
-        costs = (count(planned[row.name].params), count(planned[row.name].macs))
         time = "-" if row.train_seconds is None else clock(row.train_seconds)
-        if row.top1 is None:
-            table.add_row(printable(row.name), *costs, time, str(len(row.runs)), "-", "")
-            continue
-        ends = f"{100 * row.top1.low:.1f} - {100 * row.top1.high:.1f}"
-        table.add_row(printable(row.name), *costs, time, str(len(row.runs)), f"{100 * row.top1.mean:.2f}", ends)
+        costs = (count(planned[row.name].params), count(planned[row.name].macs), time)
+        found = ("-", "") if row.top1 is None else _accuracy(row.top1)
+        table.add_row(printable(row.name), *costs[first:], str(len(row.runs)), *found)
     return table
+
+
+def _accuracy(found: "Interval") -> tuple[str, str]:
+    return f"{100 * found.mean:.2f}", f"{100 * found.low:.1f} - {100 * found.high:.1f}"
 
 
 def _tell_plan(plan: StudyPlan, *, quiet: bool = False) -> None:
