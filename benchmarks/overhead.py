@@ -112,9 +112,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--work", choices=LOOPS, help=argparse.SUPPRESS)
-    parser.add_argument("--image-size", type=int, default=32, help=argparse.SUPPRESS)  # `turns` names it
+    for option, default in (("--image-size", "32"), ("--device", "cpu")):  # `turns` names them
+        parser.add_argument(option, default=default, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    options.loops, options.data, options.script = LOOPS, False, __file__
+    options.loops, options.data, options.device, options.script = LOOPS, False, "cpu", __file__
     if options.work:
         _work(options)
         return

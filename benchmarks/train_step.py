@@ -145,7 +145,7 @@ def _by_pillow(images: Any) -> Callable[[int], Any]:
 class TurnTaking:
     """A watcher of a real run that stops the clock after so many steps, and waits for its next turn."""
 
-    def __init__(self, steps: int, device: str) -> None:
+    def __init__(self, steps: int, device: str = "cpu") -> None:
         self.per_turn, self.left, self.begun, self.device = steps, 0, 0.0, device
 
     def stopping(self) -> bool:

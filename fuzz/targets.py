@@ -126,7 +126,7 @@ def _study(data: bytes) -> object:
     study = plan_file.read_study(str(_file("plan.yaml", data)))
     found = levels.levels_of(study, where="f")
     cells = levels.cells_of(found, study.design)
-    levels.check_names([levels.name_of(cell, found) for cell in cells], where="f")
+    levels.check_names([levels.name_of(cell, found, study.design) for cell in cells], where="f")
     return resolve._recipe(study, cells[0], where="f")
 
 

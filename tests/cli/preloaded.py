@@ -1,5 +1,6 @@
 """What the commands import when they are called; see zygote.py."""
 
+import sklearn.datasets  # noqa: F401
 import torch
 
 import convatlas.cli.main

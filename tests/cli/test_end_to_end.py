@@ -18,7 +18,7 @@ from .makers import convatlas, environment, picture_folder
 from .zygote import command
 
 DIGITS = ["--data", "digits", "--image-size", "32"]
-SMALL = ["--models", "lenet.pocket,alexnet.pocket", "--epochs", "1"]
+SMALL = ["--models", "lenet.pocket,alexnet.pocket", "--epochs", "1", *DIGITS]
 
 
 @pytest.fixture(scope="module")

@@ -48,7 +48,8 @@ def made(tmp_path_factory):
     """A finished run and an unfinished one, made once."""
     folder = tmp_path_factory.mktemp("made") / "here"
     folder.mkdir()
-    words = ("train", "lenet.pocket", "--epochs", "1", "--batch-size", "500", "--precision", "fp32")
+    words = ("train", "lenet.pocket", "--data", "digits", "--image-size", "32", "--epochs", "1", "--batch-size", "500")
+    words = (*words, "--precision", "fp32")
     done = command(*words, "--out", "done", folder=folder)
     assert done.returncode == 0, done.stderr
     shutil.copytree(folder / "done", folder / "begun")

@@ -15,11 +15,12 @@ from convatlas.models.papers import golden_rows
 from convatlas.models.registry import MODELS, create_model, list_models
 from convatlas.records import codec
 from convatlas.records.ledger import IMAGE, Ledger
+from tests.every import VARIANTS
 
 from .measuring import gradient_hull
 from .strangers import STRANGERS, ChannelsLast, Functional, OwnNumber, Shared, ThroughNumpy
 
-EVERY = pytest.mark.parametrize("name", MODELS)
+EVERY = pytest.mark.parametrize("name", VARIANTS)
 POCKET = pytest.mark.parametrize("name", list_models("*.pocket"))
 STRANGE = pytest.mark.parametrize("name", STRANGERS)
 

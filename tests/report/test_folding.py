@@ -11,10 +11,11 @@ from convatlas.models.registry import MODELS, create_model
 from convatlas.report import ledger_words as words
 from convatlas.report.folding import Branch, Leaf, rows_in, tree
 from convatlas.report.ledger_page import ledger_page, memory_needs
+from tests.every import VARIANTS
 
 from .pages import Page
 
-EVERY = pytest.mark.parametrize("name", MODELS)
+EVERY = pytest.mark.parametrize("name", VARIANTS)
 
 
 @cache

@@ -18,6 +18,7 @@ from convatlas.report.diagram.pieces import NARROW, WIDE
 from convatlas.report.diagram.stops import stops
 from convatlas.report.diagram.tree import Tree
 from convatlas.report.diagram.words import Sort
+from tests.every import VARIANTS
 
 from .geometry import faults
 
@@ -41,7 +42,7 @@ def headings(each):
     return [node.heading for node in each.graph.nodes.values()]
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", VARIANTS)
 def test_clean_and_whole(name):
     record, golden = drawn(name), golden_rows()[name]
     for width in (WIDE, NARROW):
