@@ -118,6 +118,7 @@ def attempt(folder, changes, moment):
         return True  # it was killed when all was done
     child = os.fork()
     if child == 0:
+        sys.settrace(None)  # nobody counts the lines that it reaches, which would take longer than all else
         code = 1
         try:
             import torch
