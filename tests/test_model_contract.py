@@ -47,7 +47,7 @@ def on_meta(name, **options):
         return create_model(name, **options).eval()
 
 
-COMPUTED = [name for name in MODELS if golden_rows()[name].params <= 65e6 or name in ("vgg11", "vgg16_bn", "convnext_large")]
+COMPUTED = [name for name in MODELS if golden_rows()[name].params <= 30e6 or name in ("vgg11", "vgg16_bn", "convnext_large")]
 """The largest are of the blocks of smaller ones, and compared with two libraries, gradients and all, in tests/parity."""
 
 

@@ -149,7 +149,7 @@ def wait_for(path, process, lines):
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stopped_training_goes_on(tmp_path, number, code):
-    process = begin(tmp_path, "train", "lenet.pocket", *DIGITS, "--epochs", "40", "--out", "run")
+    process = begin(tmp_path, "train", "lenet.pocket", *DIGITS, "--epochs", "20", "--out", "run")
     wait_for(tmp_path / "run" / "metrics.jsonl", process, 2)
     os.killpg(process.pid, number)
     _, err = process.communicate(timeout=60)
@@ -158,18 +158,18 @@ def test_a_stopped_training_goes_on(tmp_path, number, code):
     assert "Go on with: convatlas train --resume run" in err
     recipe = tmp_path / "run" / "recipe.json"
     sound = recipe.read_text()
-    recipe.write_text(sound.replace('"epochs": 40', '"epochs": 5'))
+    recipe.write_text(sound.replace('"epochs": 20', '"epochs": 5'))
     refused = command("train", "--resume", "run", folder=tmp_path)
     assert refused.returncode == 2
-    assert "recipe.json was changed since the state was saved: epochs 40 -> 5" in refused.stderr
+    assert "recipe.json was changed since the state was saved: epochs 20 -> 5" in refused.stderr
     recipe.write_text(sound)
     result = command("train", "--resume", "run", folder=tmp_path)
     assert result.returncode == 0, result.stderr
-    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 40
+    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 20
 
 
 def test_a_resumed_run_has_the_threads_that_it_began_with(tmp_path):
-    process = begin(tmp_path, "train", "lenet.pocket", *DIGITS, "--epochs", "40", "--threads", "1", "--out", "run")
+    process = begin(tmp_path, "train", "lenet.pocket", *DIGITS, "--epochs", "20", "--threads", "1", "--out", "run")
     wait_for(tmp_path / "run" / "metrics.jsonl", process, 1)
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
@@ -229,7 +229,7 @@ def test_a_killed_training_goes_on_to_the_same_result(tmp_path):
 
 
 def test_a_stopped_comparison_keeps_what_is_finished_and_goes_on(tmp_path):
-    models = "lenet.pocket,alexnet.pocket,resnet.pocket"
+    models = "lenet.pocket,alexnet.pocket,lenet5"
     process = begin(tmp_path, "compare", "--models", models, *DIGITS, "--epochs", "3", "--out", "c")
     for _ in range(600):
         if process.poll() is not None or (tmp_path / "c/runs/alexnet.pocket-seed0/summary.json").exists():
