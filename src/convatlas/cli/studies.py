@@ -287,7 +287,7 @@ def _go(
     failed = [each for row in written["findings"].variants for each in row.failures]
     if failed:
         again = f"convatlas study resume {shlex.quote(str(folder))} --retry"
-        raise UserError(f"{counted(len(failed), 'run')} failed", fix=f"Mend the cause, then: {again}")
+        raise UserError(f"{counted(len(failed), 'run')} without a result", fix=f"Mend the cause, then: {again}")
 
 
 def _measure(folder: Path, *, rounds: int, threads: int | None) -> None:
@@ -329,7 +329,7 @@ def _tell_report(written: dict[str, Any], *, as_json: bool) -> None:
         if pair is None or {effect.first, effect.second} == set(pair):
             tell(effect.sentence)
     for failure in (each for row in findings.variants for each in row.failures):
-        say(f"failed {failure.attempts} times: {failure.run}: {failure.cause}")
+        say(f"no result of {failure.run} after {counted(failure.attempts, 'attempt')}: {failure.cause}")
     if findings.missing:
         say(f"{counted(len(findings.missing), 'run')} missing; go on with: {findings.command}")
     tell(f"report: {written['page']}")

@@ -62,7 +62,7 @@ def test_markdown_says_question_answer_verdicts_variants_and_caveats() -> None:
 def test_markdown_of_an_unfinished_study_says_so_first() -> None:
     text = study_markdown(*unfinished())
     assert "> **Incomplete:** 2 of 9 runs have no result yet" in text and "`convatlas study resume first`" in text
-    assert "Failed after 2 attempts: long, seed 2: the loss was not finite" in text
+    assert "No result of long, seed 2 after 2 attempts: the loss was not finite" in text
     assert "| plain − short | – | – | – | – | undecided |" in text
 
 

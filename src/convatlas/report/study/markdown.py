@@ -125,7 +125,7 @@ def _caveats(findings: Findings, shown: Sequence[View], notes: Sequence[str]) ->
             f"({figures.points(best.low, digits=2)} to {figures.points(best.high, digits=2)}) that are not there."
         )
     said += [
-        f"Failed after {each.attempts} attempts: {each.run}: {each.cause}"
+        f"No result of {each.run} after {each.attempts} {'attempt' if each.attempts == 1 else 'attempts'}: {each.cause}"
         for view in shown if view.found for each in view.found.failures
     ]  # fmt: skip
     return ["## To keep in mind", "\n".join(f"- {escaped(each)}" for each in said)]
