@@ -115,7 +115,7 @@ def main() -> None:
     for option, default in (("--image-size", "32"), ("--device", "cpu")):  # `turns` names them
         parser.add_argument(option, default=default, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    options.loops, options.data, options.device, options.script = LOOPS, False, "cpu", __file__
+    options.loops, options.data, options.script = LOOPS, False, __file__
     if options.work:
         _work(options)
         return

@@ -52,7 +52,7 @@ class _Test:
     equivalence_p: float | None = None
     equivalence_interval: Interval | None = None
     same_answers: bool = False
-    """Whether both gave the same answer, right or wrong, for every test image in every seed that pairs."""
+    """Whether both are known to have been right on the same test images in every seed that pairs."""
 
 
 def effects(
