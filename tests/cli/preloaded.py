@@ -1,7 +1,10 @@
-"""What the commands import when they are called; see zygote.py."""
+"""What the commands import when they are called, and torch at the first step of an optimizer (most of a second); see zygote.py."""
 
+import PIL.Image
 import sklearn.datasets  # noqa: F401
 import torch
+import torch._dynamo
+import torch.fx.experimental.symbolic_shapes
 
 import convatlas.cli.main
 import convatlas.cli.working
@@ -11,4 +14,5 @@ import convatlas.training.apply
 import convatlas.training.inference
 import convatlas.training.loop  # noqa: F401
 
+PIL.Image.init()
 torch.set_num_threads(1)

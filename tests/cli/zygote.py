@@ -6,11 +6,18 @@ Each command is a process of its own, forked from one that has imported what the
 import io
 import multiprocessing
 import os
+import posix
 import sys
 import time
 import traceback
 from dataclasses import dataclass
+from unittest import mock
 
+import coverage
+
+COUNTING = "COVERAGE_PROCESS_CONFIG"
+"""Without this variable, in a test that is marked as untraced, nobody counts the lines that the command reaches."""
+COUNTER = os.environ.get(COUNTING)
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["tests.cli.preloaded"])
 
@@ -29,9 +36,9 @@ def command(*words, folder, timeout=120, **environment):
     """`convatlas` with these words in `folder`; environment variables given as None are unset."""
     out, err = folder.parent / f"{folder.name}.out", folder.parent / f"{folder.name}.err"
     fixed = {"XDG_CACHE_HOME": str(folder / "cache"), "COLUMNS": None, "FORCE_COLOR": None, "CUDA_VISIBLE_DEVICES": ""}
-    arguments = ([str(word) for word in words], str(folder), str(out), str(err), {**fixed, **environment})
-    process = CONTEXT.Process(target=_run, args=arguments)
-    process.start()
+    fixed[COUNTING] = os.environ.get(COUNTING)
+    process = CONTEXT.Process(target=_run, args=([*map(str, words)], str(folder), str(out), str(err), {**fixed, **environment}))
+    _start(process)
     process.join(timeout)
     if process.is_alive():
         process.kill()
@@ -41,8 +48,18 @@ def command(*words, folder, timeout=120, **environment):
     return Result(process.exitcode, out.read_text(encoding="utf-8", errors="backslashreplace"), said[0], float(seconds or "nan"))
 
 
+def _start(process):
+    """Start it, and with the first one the process that it is forked from, which counts lines even if the first is not counted."""
+    with mock.patch.dict(os.environ, {} if COUNTER is None else {COUNTING: COUNTER}):
+        process.start()
+
+
 def _run(words, folder, out, err, environment):
     """In the child: the command, with what it says in files, and at last how long it took."""
+    counter = coverage.Coverage.current()
+    if counter is not None and environment[COUNTING] is None:
+        counter.stop()
+        counter = None
     os.chdir(folder)
     for name, value in environment.items():
         os.environ.pop(name, None)
@@ -67,4 +84,6 @@ def _run(words, folder, out, err, environment):
     sys.stdout.flush()
     sys.stderr.write(f"seconds {time.perf_counter() - begun}")
     sys.stderr.flush()
-    os._exit(code)
+    if counter is not None:
+        counter.save()
+    posix._exit(code)  # coverage's os._exit would write once more what the process had reached that this one is forked from

@@ -151,7 +151,7 @@ def test_the_set_lies_on_the_accelerator_if_it_fits_and_is_augmented_there(monke
     monkeypatch.setattr(batches, "_ON_DEVICE_BYTES", limit)
     images = patterned()
     how = {"size": None, "device": torch.device("meta"), "memory_format": torch.channels_last}
-    stored = batches._prepared(images.images, **how)
+    stored = batches.prepared(images.images, **how)
     assert (stored.device.type, stored.dtype, tuple(stored.shape)) == (place, torch.uint8, (70, 12, 12, 3))
     chosen = batches._chosen(stored, torch.arange(16), torch.channels_last)
     assert (chosen.device.type, tuple(chosen.shape)) == (place, (16, 3, 12, 12))

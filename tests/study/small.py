@@ -10,10 +10,11 @@ from convatlas.study.folder import begin, read_plan
 from convatlas.study.plan_file import Study
 from convatlas.study.resolve import resolve
 from convatlas.study.worker import BUSY, STARTED_BY_SCHEDULER, claimed, do_job, end_with_scheduler
-from convatlas.training import loop
+from convatlas.training import closing
 from convatlas.training.outcome import Stopped
 from convatlas.training.watch import Unwatched
 
+from ..cli import preloaded  # noqa: F401  what the forked processes need, imported once
 from ..training.makers import small_data
 
 RECIPE = {"data": "shapes", "epochs": 2, "batch_size": 16, "precision": "fp32", "gradients": False}
@@ -90,7 +91,7 @@ class Forked:
         try:
             os.dup2(reader, 0)
             os.environ[STARTED_BY_SCHEDULER] = "1"
-            loop.SECONDS_BETWEEN_STATES = 0.0
+            closing.SECONDS_BETWEEN_STATES = 0.0
             watch = _Told()
             end_with_scheduler()
             code = self._done(order, watch)

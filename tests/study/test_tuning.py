@@ -16,7 +16,7 @@ from convatlas.records.run import read_run
 from convatlas.study import tuning as searching
 from convatlas.study.search_space import apply_tuning
 from convatlas.study.tuning import suggestion, trial_recipe, tune_variant
-from convatlas.training import loop
+from convatlas.training import closing
 from convatlas.training.outcome import Stopped
 
 from ..training.kills import Moment, die, digest, prepare
@@ -185,7 +185,7 @@ def attempt(folder, search, moment):
     if child == 0:
         code = 1
         try:
-            loop.SECONDS_BETWEEN_STATES = 0.0
+            closing.SECONDS_BETWEEN_STATES = 0.0
             if moment is not None and moment.kind == "journal":
                 die_in_journal(moment.after)
             elif moment is not None:

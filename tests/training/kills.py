@@ -21,9 +21,10 @@ from pathlib import Path
 
 from convatlas.records import codec, storage
 from convatlas.records.run import RunSummary, read_metrics
-from convatlas.training import checkpoint, loop
+from convatlas.training import checkpoint, closing, loop
 from convatlas.training.loop import resume, train
 
+from ..cli import preloaded  # noqa: F401  what the children need, imported once
 from .makers import small_data, small_recipe
 
 RECIPES = {
@@ -99,7 +100,7 @@ def prepare(moment):
     elif moment.kind == "disk":
         storage.DISK = DeadlyDisk(int(moment.after))
     else:
-        real, left = loop._judge, [int(moment.after)]
+        real, left = closing._judge, [int(moment.after)]
 
         def judge(run):
             left[0] -= 1
@@ -108,7 +109,7 @@ def prepare(moment):
                 die()
             return result
 
-        loop._judge = judge
+        closing._judge = judge
 
 
 def attempt(folder, changes, moment):
@@ -124,7 +125,7 @@ def attempt(folder, changes, moment):
             import torch
 
             torch.set_num_threads(1)
-            loop.SECONDS_BETWEEN_STATES = 0.0
+            closing.SECONDS_BETWEEN_STATES = 0.0
             loop.choose.__globals__["precision"].cpu_computes_bf16 = lambda: True
             if moment is not None:
                 prepare(moment)

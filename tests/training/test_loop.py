@@ -8,7 +8,7 @@ import torch
 from convatlas.errors import UserError
 from convatlas.records import codec, storage
 from convatlas.records.run import Recipe, RunSummary, read_metrics, read_run
-from convatlas.training import loop
+from convatlas.training import closing, loop
 from convatlas.training.apply import evaluate_run
 from convatlas.training.checkpoint import load_model, load_state
 from convatlas.training.loop import resume, train
@@ -104,7 +104,7 @@ def test_a_crash_goes_back_to_the_last_state(tmp_path, monkeypatch):
     """Epochs whose state was not yet saved are dropped from the metrics, and made again."""
     data, recipe = small_data(), small_recipe()
     train(recipe, tmp_path / "whole", data=data)
-    monkeypatch.setattr(loop, "SECONDS_BETWEEN_STATES", 1e9)
+    monkeypatch.setattr(closing, "SECONDS_BETWEEN_STATES", 1e9)
 
     class Crash(StopAfter):
         def epoch(self, progress, metrics):

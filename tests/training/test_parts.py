@@ -39,7 +39,7 @@ from .makers import CLASSES, coloured, small_data, small_recipe
         ({"validation": -0.1}, "validation is -0.1"),
         ({"crop": -1}, "crop is -1"),
         ({"optimizer": "adamx"}, "no optimizer called 'adamx'. Did you mean adam or adamw?"),
-        ({"schedule": "cosin"}, "no schedule called 'cosin'. Did you mean cosine?"),
+        ({"schedule": "cosin"}, "no schedule called 'cosin'. Did you mean cosine or cosine-restarts?"),
         ({"precision": "fp16"}, "no precision called 'fp16'"),
         ({"device": "gpu"}, "no device called 'gpu'"),
         ({"epochs": None}, "the budget is not clear"),

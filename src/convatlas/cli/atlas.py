@@ -102,7 +102,10 @@ def data(
     download: Annotated[bool, typer.Option("--download", help="Fetch the data set, checking its checksums.")] = False,
     as_json: Json = False,
 ) -> None:
-    """The data sets: what they are, and where on this machine they are."""
+    """The data sets: what they are, and where on this machine they are.
+
+    `convatlas data preview NAME-or-FOLDER` shows what augmentation makes of one: see `convatlas data preview --help`.
+    """
     from convatlas.data.catalog import CATALOG
 
     if name is None and download:

@@ -18,11 +18,14 @@ from convatlas.cli import (
     converting,
     differing,
     drawing,
+    finetuning,
     flowing,
     looking,
     lr,
+    previewing,
     recipes,
     scaling,
+    schedules,
     showing,
     studies,
     training,
@@ -46,6 +49,7 @@ app = typer.Typer(
 )
 app.command("compare")(comparing.compare)
 app.command("train")(training.train)
+app.command("finetune")(finetuning.finetune)
 app.command("eval")(training.evaluate)
 app.command("predict")(training.predict)
 app.command("report")(comparing.report)
@@ -55,12 +59,13 @@ app.command("look")(looking.look)
 app.command("gradients")(flowing.gradients)
 app.command("diff")(differing.diff)
 app.command("draw")(drawing.draw)
-app.command("data")(atlas.data)
+app.command("data", cls=previewing.DataCommand)(atlas.data)
 app.command("check")(checking.check)
 app.command("recipes")(recipes.recipes)
 app.command("weights")(weights.weights)
 app.command("convert")(converting.convert)
 app.command("lr")(lr.lr)
+app.command("schedule")(schedules.schedule)
 app.command("scale")(scaling.scale)
 app.add_typer(calculating.app)
 app.add_typer(studies.app)

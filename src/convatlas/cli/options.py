@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from convatlas.arith.schedules import SCHEDULES
 from convatlas.errors import UserError
 from convatlas.records import storage
 from convatlas.records.naming import short_name
@@ -25,7 +26,7 @@ BatchSize = Annotated[int, typer.Option("--batch-size", "-b", help="Images a ste
 LearningRate = Annotated[float | None, typer.Option("--lr", help="Peak learning rate (default: 0.003 AdamW, 0.1 SGD).")]
 Optimizer = Annotated[str, typer.Option("--optimizer", help="adamw, adam, sgd (Nesterov momentum) or muon.")]
 WeightDecay = Annotated[float | None, typer.Option("--weight-decay", help="Default: 0.05 AdamW, 0.0005 SGD.")]
-Schedule = Annotated[str, typer.Option("--schedule", help="one-cycle, cosine or constant, each after warm-up.")]
+Schedule = Annotated[str, typer.Option("--schedule", help=f"{', '.join(SCHEDULES)}: see `convatlas schedule`.")]
 Warmup = Annotated[float, typer.Option("--warmup", help="Share of the budget spent on warming up.")]
 LabelSmoothing = Annotated[float, typer.Option("--label-smoothing")]
 Ema = Annotated[float, typer.Option("--ema", help="Decay of the weights' moving average; 0: none.")]

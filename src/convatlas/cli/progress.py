@@ -50,6 +50,9 @@ class PlainWatch:
         if done == 0:
             say(f"trying what is fastest here: {what}")
 
+    def computing(self, what: str, done: int, total: int) -> None:
+        """Nothing: a log wants what came out."""
+
     def chosen(self, choices: Choices) -> None:
         """What the engine chose and why, if that was asked for."""
         if self.explain:
@@ -111,6 +114,13 @@ class LiveWatch(PlainWatch):
             self._drop_task()
             self.task, self.title = self.bars.add_task("trying", total=1.0, state=what), what
         self.bars.update(self.task, completed=done / total)
+
+    def computing(self, what: str, done: int, total: int) -> None:
+        """A bar of its own while it lasts."""
+        if self.task is None or self.title != what:
+            self._drop_task()
+            self.task, self.title = self.bars.add_task(what, total=1.0, state=""), what
+        self.bars.update(self.task, completed=done / total, state=f"{done:,} of {total:,}")
 
     def run_done(self, text: str) -> None:
         """A run's outcome above the bars."""

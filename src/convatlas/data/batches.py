@@ -69,12 +69,12 @@ def training_batches(
     extent = (images.images.shape[2], images.images.shape[3]) if size is None else (size, size)
     _check_augmentation(extent, crop=crop, cutout=cutout, flip_rule=flip_rule, crop_fill=crop_fill)
     _check_shares(len(images), batch_size, rank, ranks)
-    stored = _prepared(images.images, size=size, device=torch.device(device), memory_format=memory_format)
+    stored = prepared(images.images, size=size, device=torch.device(device), memory_format=memory_format)
     coins = _coins(len(images), seed) if flip and flip_rule == "alternating" else None
-    order = torch.randperm(len(images), generator=_generator(seed, epoch, "order"))
+    order = torch.randperm(len(images), generator=generator_of(seed, epoch, "order"))
     for index in range(start, batches_in_epoch(len(images), batch_size)):
         chosen = order[index * batch_size : (index + 1) * batch_size]
-        generator = _generator(seed, epoch, f"batch {index}")
+        generator = generator_of(seed, epoch, f"batch {index}")
         draws = draw(len(chosen), size=extent, flip=flip and coins is None, crop=crop, cutout=cutout, generator=generator)
         if coins is not None:
             draws = replace(draws, mirrored=coins[chosen] ^ (epoch % 2 == 1))
@@ -95,12 +95,24 @@ def evaluation_batches(
     dtype: torch.dtype,
     memory_format: torch.memory_format,
     device: torch.device | str,
+    size: int | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """All images in order, normalised on `device` and otherwise as they are; the last batch may be smaller."""
+    """All images in order, normalised on `device` and otherwise as they are; the last batch may be smaller.
+
+    Of each the middle `size` x `size` pixels are taken (None: all).
+    """
     for first in range(0, len(images), batch_size):
-        batch = images.images[first : first + batch_size].to(device)
+        batch = centre(images.images[first : first + batch_size], size).to(device)
         labels = images.labels[first : first + batch_size].to(device)
         yield normalise(batch, mean=mean, std=std, dtype=dtype, memory_format=memory_format), labels
+
+
+def centre(images: Tensor, size: int | None) -> Tensor:
+    """The middle `size` x `size` pixels of images (..., H, W), a view of them; None: all."""
+    if size is None or tuple(images.shape[-2:]) == (size, size):
+        return images
+    top, left = ((extent - size) // 2 for extent in images.shape[-2:])
+    return images[..., top : top + size, left : left + size]
 
 
 def scaled(images: Tensor, size: int, *, mode: str) -> Tensor:
@@ -120,7 +132,7 @@ def scaled(images: Tensor, size: int, *, mode: str) -> Tensor:
     return resized
 
 
-def _prepared(images: Tensor, *, size: int | None, device: torch.device, memory_format: torch.memory_format) -> Tensor:
+def prepared(images: Tensor, *, size: int | None, device: torch.device, memory_format: torch.memory_format) -> Tensor:
     """The images scaled to `size`, as `memory_format` stores them, (N, H, W, C) or (N, C, H, W), and on `device` if they fit.
 
     What had to be copied for that is kept, for one setting at a time, until the images themselves are let go.
@@ -162,7 +174,7 @@ def _blanked(batch: Tensor, draws: Draws, *, side: int) -> Tensor:
 
 def _coins(n: int, seed: int) -> Tensor:
     """For each image whether it is mirrored in the first epoch and every second one from there, bool (n,)."""
-    return torch.rand(n, generator=_generator(seed, 0, "coins")) < 0.5
+    return torch.rand(n, generator=generator_of(seed, 0, "coins")) < 0.5
 
 
 def _check_augmentation(extent: tuple[int, int], *, crop: int, cutout: int, flip_rule: str, crop_fill: str) -> None:
@@ -189,7 +201,7 @@ def _check_shares(n: int, batch_size: int, rank: int, ranks: int) -> None:
         raise UserError(f"{n} images are too few for {ranks} processes", fix="Use fewer processes.")
 
 
-def _generator(seed: int, epoch: int, purpose: str) -> Generator:
+def generator_of(seed: int, epoch: int, purpose: str) -> Generator:
     """A generator of its own for this place in the run, so that any batch can be made without making those before it."""
     digest = hashlib.blake2b(f"{seed}/{epoch}/{purpose}".encode(), digest_size=8).digest()
     return Generator().manual_seed(int.from_bytes(digest, "little") >> 1)

@@ -47,7 +47,8 @@ class DataSet:
 
     `mean` and `std` are per channel, of the training images / 255. `fingerprint` (32 hex digits) identifies the content
     wherever the files lie and however the validation split is drawn. `skipped` names unreadable images that were left
-    out; `split` the relative paths in each split, for data that comes as files (None otherwise).
+    out; `split` the relative paths in each split, for data that comes as files (None otherwise). `crop`: networks see the middle
+    so many pixels a side of each image (None: all of it).
     """
 
     name: str
@@ -61,6 +62,7 @@ class DataSet:
     fingerprint: str
     skipped: tuple[str, ...] = ()
     split: dict[str, tuple[str, ...]] | None = None
+    crop: int | None = None
 
     @property
     def in_chans(self) -> int:
@@ -69,8 +71,8 @@ class DataSet:
 
     @property
     def image_size(self) -> int:
-        """H (= W) in pixels."""
-        return int(self.train.images.shape[2])
+        """H (= W) in pixels, as a network sees them."""
+        return int(self.train.images.shape[2]) if self.crop is None else self.crop
 
     @property
     def num_classes(self) -> int:

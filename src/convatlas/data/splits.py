@@ -4,6 +4,8 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
 
+from convatlas.errors import UserError
+
 
 def hold_out(keys: Sequence[str], labels: Sequence[int], *, share: float, seed: int) -> tuple[list[int], list[int]]:
     """Indices kept and indices held out, each ascending: `share` of each class, rounded, and never a whole class.
@@ -37,6 +39,28 @@ def fraction_of(labels: Sequence[int], *, share: float, seed: int) -> list[int]:
         ranked = sorted(members, key=lambda index: _rank(f"fraction {index}", seed))
         chosen += ranked[: max(1, round(len(members) * share))]
     return sorted(chosen)
+
+
+def folds_of(labels: Sequence[int], *, folds: int, seed: int) -> list[list[int]]:
+    """The indices of `folds` parts of about equal size, each ascending, with about as many of each class in each.
+
+    Which ones depends on the seed and their places alone. Raises UserError if a class has fewer images than there are folds.
+    """
+    by_class: dict[int, list[int]] = defaultdict(list)
+    for index, label in enumerate(labels):
+        by_class[label].append(index)
+    least = min(len(members) for members in by_class.values())
+    if not 2 <= folds <= least:
+        fix = f"Give --folds 2 to {least}." if least > 1 else "Give more images of each class."
+        raise UserError(f"{folds} folds, and a class of {least} image{'s' if least > 1 else ''}", fix=fix)
+    parts: list[list[int]] = [[] for _ in range(folds)]
+    first = 0
+    for members in by_class.values():
+        ranked = sorted(members, key=lambda index: _rank(f"fold {index}", seed))
+        for place, index in enumerate(ranked):
+            parts[(first + place) % folds].append(index)
+        first += len(members)  # where one class ends the next goes on, so that no fold gets all the extra ones
+    return [sorted(part) for part in parts]
 
 
 def _rank(key: str, seed: int) -> bytes:

@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from convatlas.records import codec
 from convatlas.records.engine import ConvChoice, Reason
+from convatlas.records.tuning import Tuning
 from convatlas.records.weights import Preprocessing
 
 Line = TypeVar("Line")
@@ -41,6 +42,9 @@ class Recipe:
 
     `code_sha256` is that of the Python file that makes the network, where `model` names one (`net.py:make`): the run is not gone
     on with or judged by another.
+
+    With `patience` the run ends once the loss on validation was no better for so many epochs, and the best epoch's weights are
+    kept (0: it never does). `tuning` is there where a pretrained network is fine-tuned.
     """
 
     model: str
@@ -82,6 +86,8 @@ class Recipe:
     data_fraction: float = 1.0
     test_each_epoch: bool = False
     code_sha256: str | None = None
+    patience: int = 0
+    tuning: Tuning | None = None
 
 
 @dataclass(frozen=True)
@@ -90,6 +96,7 @@ class Choices:
 
     `settled`: trials, if any, are done. `convolutions` are those that were tried; a shape that is not among them has torch's
     own algorithm. `processes` train together, with `threads` each. `recorded`: steps are recorded as CUDA graphs.
+    Where memory was short, `checkpointing` computes activations twice instead of keeping them, and a batch comes in `parts`.
     """
 
     device: str
@@ -103,6 +110,8 @@ class Choices:
     settled: bool = False
     processes: int = 1
     recorded: bool = False
+    checkpointing: bool = False
+    parts: int = 1
 
 
 @dataclass(frozen=True)
@@ -124,7 +133,8 @@ class Environment:
 class ModelConfig:
     """What is needed to use the weights of a run: `config.json`, shared together with `model.safetensors`.
 
-    Images are RGB or grey in [0, 1], resized to `image_size` (height = width, pixels), then (x - mean) / std per channel.
+    Images are RGB or grey in [0, 1]: the shorter side is brought to `resize` pixels (None: to `image_size`), the middle square of
+    `image_size` cut out, then (x - mean) / std per channel. Probabilities are the softmax of logits / `temperature`.
     """
 
     model: str
@@ -135,11 +145,13 @@ class ModelConfig:
     std: tuple[float, ...]
     classes: tuple[str, ...]
     convatlas: str
+    resize: int | None = None
+    temperature: float = 1.0
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """The same in the terms of published weights: the shorter side brought to `image_size`, the middle square."""
-        return Preprocessing(self.mean, self.std, self.image_size, self.image_size, "bicubic")
+        """The same in the terms of published weights: the shorter side brought to `resize`, the middle square."""
+        return Preprocessing(self.mean, self.std, self.resize or self.image_size, self.image_size, "bicubic")
 
 
 @dataclass(frozen=True)
@@ -227,7 +239,8 @@ class RunSummary:
     """`summary.json`. `status` is running, finished, interrupted or failed; `cause` says why it failed.
 
     `macs` holds for one image of `image_size`; `train_seconds` leaves evaluation and set-up out; `test_looks` counts how
-    often the test split was looked at; `skipped_images` names unreadable images that were left out.
+    often the test split was looked at; `skipped_images` names unreadable images that were left out. `best_epoch` is the one whose
+    weights were kept, where the recipe has patience.
     """
 
     status: str
@@ -254,6 +267,7 @@ class RunSummary:
     skipped_images: tuple[str, ...]
     choices: Choices
     environment: Environment
+    best_epoch: int | None = None
 
 
 @dataclass(frozen=True)

@@ -214,6 +214,10 @@ class _Told:
         """Passed on."""
         self.watch.trying(what, done, total)
 
+    def computing(self, what: str, done: int, total: int) -> None:
+        """Passed on."""
+        self.watch.computing(what, done, total)
+
     def chosen(self, choices: Choices) -> None:
         """Passed on."""
         self.watch.chosen(choices)

@@ -15,7 +15,7 @@ from convatlas.errors import UserError
 from convatlas.records import codec, storage
 from convatlas.records.run import Evaluation, ModelConfig, Prediction, Recipe, RunSummary, TestLook
 from convatlas.training.checkpoint import load_model
-from convatlas.training.evaluate import judge, predict_logits
+from convatlas.training.evaluate import at_once, judge, predict_logits
 from convatlas.training.inference import Engine, Prepared, prepare
 from convatlas.training.inference_ways import ways_of
 
@@ -41,7 +41,7 @@ def evaluate_run(folder: Path, *, data: DataSet, split: str, engine: Engine | No
     if torch.cuda.is_available() and recipe.device != "cpu":
         model = model.to("cuda")
     elif engine is not None:
-        first = images.subset(torch.arange(_at_once(len(images), config.image_size)))
+        first = images.subset(torch.arange(at_once(len(images), config.image_size)))
         model = _ready(model, first, config, engine=engine, ahead=len(images), exact=True)
     outcome, answers = judge(model, data, split=split, average=recipe.test_average)
     if split == "test":
@@ -61,11 +61,6 @@ def judge_once(folder: Path, *, data: DataSet) -> None:
         evaluate_run(folder, data=data, split="test")
 
 
-def _at_once(n: int, size: int) -> int:
-    """How many of n images of `size` pixels are computed at once: 256 small ones or 16 photographs, which caches can hold."""
-    return min(n, max(16, 256 * 32**2 // max(size, 32) ** 2))
-
-
 def _ready(model: nn.Module, first: ImageSet, config: ModelConfig, *, engine: Engine, ahead: int, exact: bool) -> Prepared:
     """The network made ready by the engine for `ahead` images like the first ones; who wants to know what was chosen is told."""
     ways = ways_of(engine.name, exact=exact)
@@ -77,6 +72,7 @@ def _ready(model: nn.Module, first: ImageSet, config: ModelConfig, *, engine: En
         dtype=torch.float32,
         memory_format=torch.channels_last,
         device="cpu",
+        size=config.image_size,
     )
     example, _ = next(batches)
     prepared = prepare(model, example, ways=ways, images_ahead=ahead, progress=engine.trying)
@@ -104,7 +100,7 @@ def predict_pictures(
     model, config = load_model(folder)
     predictions: list[Prediction] = []
     ready = engine is None
-    step = _at_once(max(1, len(images)), config.image_size)
+    step = at_once(max(1, len(images)), config.image_size)
     for begin in range(0, len(images), step):
         read = [_read(path, config) for path in images[begin : begin + step]]
         pictures = [each for each in read if isinstance(each, Tensor)]
@@ -112,17 +108,22 @@ def predict_pictures(
         if engine is not None and together is not None and not ready:
             model = _ready(model, together, config, engine=engine, ahead=len(images) - begin, exact=False)
             ready = True
-        answers = [] if together is None else list(predict_logits(model, together, mean=config.mean, std=config.std).softmax(1))
-        rows = iter(answers)
+        rows = iter(() if together is None else _probabilities(model, together, config))
         for path, each in zip(images[begin : begin + step], read, strict=True):
             predictions.append(_told(path, each, rows, config, top=top))
     return tuple(predictions)
 
 
+def _probabilities(model: nn.Module | Prepared, images: ImageSet, config: ModelConfig) -> Tensor:
+    """Of each class for each image, (N, num_classes)."""
+    logits = predict_logits(model, images, mean=config.mean, std=config.std, size=config.image_size)
+    return (logits / config.temperature).softmax(1)
+
+
 def _read(path: Path, config: ModelConfig) -> Tensor | str:
     """The picture, or what is wrong with it."""
     try:
-        return read_picture(path, size=config.image_size, channels=config.in_chans)
+        return read_picture(path, size=config.resize or config.image_size, channels=config.in_chans)
     except UserError as error:
         return error.what
 

@@ -185,7 +185,8 @@ def _config(path: Path) -> ModelConfig:
         and len(config.mean) == len(config.std) == config.in_chans
         and config.in_chans in (1, 3)
         and all(each > 0 for each in config.std)
-        and 1 <= config.image_size <= LARGEST_IMAGE
+        and 1 <= config.image_size <= (config.resize or config.image_size) <= LARGEST_IMAGE
+        and config.temperature > 0
     )
     if not fits:
         raise UserError(

@@ -15,34 +15,47 @@ from convatlas.records.findings import Answers
 from convatlas.records.run import Evaluation, Mistake
 from convatlas.training.views import TEST_AVERAGES
 
-BATCH_SIZE = 256
 WORST = 12
 
 
 def predict_logits(
-    model: nn.Module, images: ImageSet, *, mean: tuple[float, ...], std: tuple[float, ...], average: str = "none"
+    model: nn.Module,
+    images: ImageSet,
+    *,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    average: str = "none",
+    size: int | None = None,
 ) -> Tensor:
     """Logits (N, num_classes) in float32 on the CPU for all images, in their order. The model's mode is given back.
 
-    `average` names the views over which the answers for an image are averaged (`TEST_AVERAGES`).
+    `average` names the views over which the answers for an image are averaged (`TEST_AVERAGES`); of each image the middle `size`
+    x `size` pixels are seen (None: all).
     """
     device = next(model.parameters()).device
-    was_training = model.training
+    modes = [(module, module.training) for module in model.modules()]  # not one for all: what is frozen stays so
     model.eval()
     try:
         with torch.inference_mode():
             batches = evaluation_batches(
                 images,
-                batch_size=BATCH_SIZE,
+                batch_size=at_once(len(images), size or images.images.shape[-1]),
                 mean=mean,
                 std=std,
                 dtype=torch.float32,
                 memory_format=torch.channels_last,
                 device=device,
+                size=size,
             )
             return torch.cat([TEST_AVERAGES[average](model, x).float().cpu() for x, _ in batches])
     finally:
-        model.train(was_training)
+        for module, mode in modes:
+            module.training = mode
+
+
+def at_once(n: int, size: int) -> int:
+    """How many of n images of `size` pixels are computed at once: 256 small ones or 16 photographs, which caches can hold."""
+    return max(1, min(n, max(16, 256 * 32**2 // max(size, 32) ** 2)))
 
 
 def score(logits: Tensor, labels: Tensor) -> tuple[float, float]:
@@ -60,7 +73,7 @@ def judge(model: nn.Module, data: DataSet, *, split: str, average: str = "none")
     """As `evaluate`, with the answer for each image."""
     images: ImageSet = {"train": data.train, "val": data.val, "test": data.test}[split]
     begun = time.monotonic()
-    logits = predict_logits(model, images, mean=data.mean, std=data.std, average=average)
+    logits = predict_logits(model, images, mean=data.mean, std=data.std, average=average, size=data.image_size)
     seconds = time.monotonic() - begun
     loss, top1 = score(logits, images.labels)
     outcome = Evaluation(

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from convatlas.data.augment import normalise
+from convatlas.data.batches import centre
 from convatlas.data.dataset import DataSet
 from convatlas.inspection.gradients import gradient_flow
 from convatlas.records import codec, storage
@@ -19,7 +20,8 @@ def fixed_batch(data: DataSet, *, size: int, seed: int) -> tuple[Tensor, Tensor]
     """The same `size` training images and labels for the same seed, not augmented: (N, C, H, W) float32 and (N,)."""
     order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(seed))[:size]
     chosen = data.train.subset(order)
-    images = normalise(chosen.images, mean=data.mean, std=data.std, dtype=torch.float32, memory_format=torch.contiguous_format)
+    seen = centre(chosen.images, data.image_size)
+    images = normalise(seen, mean=data.mean, std=data.std, dtype=torch.float32, memory_format=torch.contiguous_format)
     return images, chosen.labels
 
 

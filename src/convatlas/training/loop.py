@@ -13,40 +13,48 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from convatlas.arith.schedules import factor_at
 from convatlas.data.dataset import DataSet
 from convatlas.errors import UserError
 from convatlas.records import codec, storage
-from convatlas.records.run import Choices, EpochMetrics, ModelConfig, Recipe, RunSummary
+from convatlas.records.run import Choices, ModelConfig, Recipe, RunSummary
 from convatlas.training import checkpoint
+from convatlas.training.closing import close_epoch, told
 from convatlas.training.diagnosis import first_not_finite
 from convatlas.training.distributed import ALONE, World, because, check_shared, shared_choices, uncompiled
 from convatlas.training.engine import Answer, applied, choose, expected_seconds, settle
-from convatlas.training.evaluate import predict_logits, score
-from convatlas.training.gradients import fixed_batch, keep_flow
+from convatlas.training.gradients import keep_flow
 from convatlas.training.meter import Meter
-from convatlas.training.optim import MovingAverage, make_optimizer
+from convatlas.training.method import Method, hits
+from convatlas.training.optim import MovingAverage
 from convatlas.training.outcome import Stopped, outcome_kept
 from convatlas.training.precision import autocast, memory_format
-from convatlas.training.prepare import examine, first_summary, network_for
+from convatlas.training.prepare import examine, first_summary
 from convatlas.training.recorded import Recorded, Step
+from convatlas.training.short_memory import within_memory
 from convatlas.training.state import Position, Run, forget_unsaved_epochs, restore, save
 from convatlas.training.sync_norm import synchronised
-from convatlas.training.test_epochs import forget_test_epochs, keep_test_epoch
-from convatlas.training.watch import Progress, Unwatched, Watch
+from convatlas.training.test_epochs import forget_test_epochs
+from convatlas.training.watch import Unwatched, Watch
 
-SECONDS_BETWEEN_STATES = 15.0
-"""At most this much training is lost to a crash, plus the epoch under way."""
 SECONDS_BETWEEN_STEPS_TOLD = 0.25
 
 
-def train(recipe: Recipe, folder: Path, *, data: DataSet, watch: Watch | None = None, world: World = ALONE) -> RunSummary:
+def train(
+    recipe: Recipe,
+    folder: Path,
+    *,
+    data: DataSet,
+    watch: Watch | None = None,
+    world: World = ALONE,
+    method: Method | None = None,
+) -> RunSummary:
     """Make a new run in the new folder `folder`. Raises UserError, and Stopped when the watcher asked for it.
 
-    The processes of `world` all call this with the same recipe and data, and train together.
+    The processes of `world` all call this with the same recipe and data, and train together. `method` (None: ordinary training)
+    is what the recipe's `tuning` asks for.
     """
     summary = prepared(recipe, data, world)
     if world.leads:
@@ -54,10 +62,12 @@ def train(recipe: Recipe, folder: Path, *, data: DataSet, watch: Watch | None = 
             storage.write_text(folder / "recipe.json", codec.to_text(recipe))
             if data.split is not None:
                 storage.write_text(folder / "split.json", codec.to_text(data.split))
-    return _go(recipe, folder, data, summary, watch=watch or Unwatched(), world=world, state=None)
+    return _go(recipe, folder, data, summary, watch=watch or Unwatched(), world=world, method=method or Method(), state=None)
 
 
-def resume(folder: Path, *, data: DataSet, watch: Watch | None = None, world: World = ALONE) -> RunSummary:
+def resume(
+    folder: Path, *, data: DataSet, watch: Watch | None = None, world: World = ALONE, method: Method | None = None
+) -> RunSummary:
     """Go on with the unfinished run in `folder`, on the same data. Raises UserError, and Stopped as `train` does."""
     recipe = world.agreed(lambda: codec.read(Recipe, folder / "recipe.json"))
     summary = prepared(recipe, data, world)
@@ -72,7 +82,7 @@ def resume(folder: Path, *, data: DataSet, watch: Watch | None = None, world: Wo
     if not changed:
         summary = replace(summary, choices=before.choices)
     state = world.agreed(lambda: checkpoint.load_state(folder, note=watch.note))
-    return _go(recipe, folder, data, summary, watch=watch, world=world, state=state)
+    return _go(recipe, folder, data, summary, watch=watch, world=world, method=method or Method(), state=state)
 
 
 def prepared(recipe: Recipe, data: DataSet, world: World) -> RunSummary:
@@ -105,13 +115,14 @@ def _go(
     *,
     watch: Watch,
     world: World,
+    method: Method,
     state: dict[str, Any] | None,
 ) -> RunSummary:
     """Train from the beginning or from `state` to the end of the budget; leave the caller's random state as it was."""
     devices = [torch.cuda.current_device()] if summary.choices.device == "cuda" else []
     with storage.held(folder) if world.leads else nullcontext(), torch.random.fork_rng(devices=devices):
         torch.manual_seed(recipe.seed)
-        run = _assemble(recipe, folder, data, summary, watch=watch, world=world)
+        run = _assemble(recipe, folder, data, summary, watch=watch, world=world, method=method)
         if state is not None:
             restore(run, state)
         if world.leads:
@@ -121,26 +132,28 @@ def _go(
         with outcome_kept(run), world.heard():
             _settle(run)
         with outcome_kept(run), world.heard(), applied(run.choices, run.model) as answer:
-            learn = _learning(run, _together(run, answer))
+            learn = _learning(run, method.answer(run, _together(run, answer)))
             if recipe.gradients and run.position.step == 0 and world.leads:
                 keep_flow(folder, run.model, data=data, recipe=recipe, epoch=0)
-            while run.progress < 1.0:
+            while not run.over:
                 _train_epoch(run, learn)
-                _close_epoch(run)
+                close_epoch(run)
             _finish(run)
     return run.summary
 
 
-def _assemble(recipe: Recipe, folder: Path, data: DataSet, summary: RunSummary, *, watch: Watch, world: World) -> Run:
+def _assemble(
+    recipe: Recipe, folder: Path, data: DataSet, summary: RunSummary, *, watch: Watch, world: World, method: Method
+) -> Run:
     choices = summary.choices
-    model = network_for(recipe.model, data, size=data.image_size)
-    model.learn_from(lambda n: fixed_batch(data, size=n, seed=recipe.seed)[0])
+    model = method.network(recipe, data)
+    model.set_grad_checkpointing(choices.checkpointing)
     world.equalise(model)
     world.seed_apart(recipe.seed)
     model = model.to(device=choices.device, memory_format=memory_format(choices))  # type: ignore[call-overload]
     average = MovingAverage(model, recipe.ema) if recipe.ema > 0 else None
-    optimizer = make_optimizer(model, recipe)
-    return Run(recipe, folder, data, model, optimizer, average, choices, watch, Position(), summary, world)
+    optimizer = method.optimizer(model, recipe)
+    return Run(recipe, folder, data, model, optimizer, average, choices, watch, Position(), summary, world, method)
 
 
 def _settle(run: Run) -> None:
@@ -154,7 +167,7 @@ def _settle(run: Run) -> None:
 def _settled(run: Run) -> Choices:
     recipe = run.recipe
     sizes = [*(int(size) for _, size in recipe.sizes), None]
-    batches = [next(run.batches(size=size)) for size in dict.fromkeys(sizes)]
+    batches = [next(run.method.batches(run, size=size)) for size in dict.fromkeys(sizes)]
     expected = expected_seconds(recipe, macs=run.summary.macs, images=len(run.data.train), device=run.choices.device)
     each = expected / run.world.ranks
     tried = uncompiled(recipe, run.world)
@@ -183,20 +196,21 @@ def _learning(run: Run, answer: Answer) -> Step:
 def _train_epoch(run: Run, learn: Step) -> None:
     """Train to the end of the epoch or of the budget, whichever comes first."""
     here = run.position
-    run.model.train()
     begun, before, epoch_before = time.monotonic(), here.seconds, here.epoch_seconds
+    run.method.begin_epoch(run)
     meter, x = Meter(here.loss_sum, here.correct, device=run.choices.device), None
-    for x, y in run.batches(size=_size(run)):
-        loss, hits = _step(run, learn, x, y)
-        meter.add(loss, hits, len(y))
-        here.batch, here.step, here.images = here.batch + 1, here.step + 1, here.images + run.recipe.batch_size
-        here.epoch_images += run.recipe.batch_size
+    for x, y in run.method.batches(run, size=_size(run)):
+        loss, right = _step(run, learn, x, y)
+        meter.add(loss, right, len(y))
+        n = len(y) if run.world.ranks == 1 else run.recipe.batch_size
+        here.batch, here.step, here.images = here.batch + 1, here.step + 1, here.images + n
+        here.epoch_images += n
         now = time.monotonic()
         here.seconds, here.epoch_seconds = before + now - begun, epoch_before + now - begun
         if now - run.step_told >= SECONDS_BETWEEN_STEPS_TOLD:
             run.step_told = now
             _read(run, meter, x)
-            run.watch.step(_progress(run, run.world.ranks * here.loss_sum, run.world.ranks * here.correct))
+            run.watch.step(told(run, run.world.ranks * here.loss_sum, run.world.ranks * here.correct))
         if run.world.any(run.watch.stopping()):
             _read(run, meter, x)
             save(run)
@@ -237,10 +251,10 @@ def _step(run: Run, learn: Step, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     lr = _lr(run)
     for group in run.optimizer.param_groups:
         group["lr"] = lr * group["lr_factor"]
-    loss, hits = learn(x, y)
+    loss, right = learn(x, y)
     if run.average is not None:
         run.average.update(run.position.step + 1)
-    return loss, hits
+    return loss, right
 
 
 def _learn(run: Run, answer: Answer, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -249,99 +263,32 @@ def _learn(run: Run, answer: Answer, x: Tensor, y: Tensor) -> tuple[Tensor, Tens
     Nothing waits for a GPU here. On a processor the loss is at hand, so that one that is no number stops the run before it can
     reach the weights, and the layer can be named; on a GPU it is found when the sums are next read.
     """
-    with autocast(run.choices):
-        answers = answer(x)
-    losses = [w * F.cross_entropy(logits.float(), y, label_smoothing=run.recipe.label_smoothing) for w, logits in answers]
-    loss = torch.stack(losses).sum()
-    if run.choices.device == "cpu" and run.world.any(not math.isfinite(loss.detach())):
-        _explain_not_finite(run, loss.item(), x, at=f"at step {run.position.step + 1}")
     run.optimizer.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
+    part = partial(_gradients, run, answer)
+    loss, right = within_memory(run, part, x, y) if run.method.splits_batches else part(x, y, 1.0)
     run.world.average_gradients(run.model.parameters())
     if run.recipe.clip_grad > 0:
         torch.nn.utils.clip_grad_norm_(run.model.parameters(), run.recipe.clip_grad)
+    run.method.before_update(run)
     run.optimizer.step()
-    return losses[0].detach(), (answers[0][1].detach().argmax(1) == y).sum()
+    return loss, right
+
+
+def _gradients(run: Run, answer: Answer, x: Tensor, y: Tensor, share: float) -> tuple[Tensor, Tensor]:
+    """Add the gradients of what is a `share` of a batch; the network's own mean loss for it, and its hits."""
+    with autocast(run.choices):
+        answers = answer(x)
+    losses = [w * run.method.loss(logits.float(), y, run.recipe) for w, logits in answers]
+    loss = torch.stack(losses).sum()
+    if run.choices.device == "cpu" and run.world.any(not math.isfinite(loss.detach())):
+        _explain_not_finite(run, loss.item(), x, at=f"at step {run.position.step + 1}")
+    (loss if share == 1.0 else loss * share).backward()  # type: ignore[no-untyped-call]
+    return losses[0].detach(), hits(answers[0][1], y)
 
 
 def _lr(run: Run) -> float:
-    return run.recipe.lr * factor_at(run.recipe.schedule, run.progress, warmup=run.recipe.warmup)
-
-
-def _progress(run: Run, loss_sum: float, correct: float) -> Progress:
-    here, spent = run.position, run.progress
-    images = max(here.epoch_images, 1)
-    return Progress(
-        model=run.recipe.model,
-        seed=run.recipe.seed,
-        epoch=here.epoch + 1,
-        epochs=run.recipe.epochs,
-        fraction=spent,
-        loss=loss_sum / images,
-        accuracy=correct / images,
-        images_per_second=here.images / max(here.seconds, 1e-9),
-        seconds=here.seconds,
-        seconds_left=here.seconds * (1 - spent) / max(spent, 1e-9),
-    )
-
-
-def _close_epoch(run: Run) -> None:
-    """Judge on validation, keep the metrics, and now and then the state."""
-    here, lead = run.position, run.world.leads
-    if not run.recipe.sync_batchnorm:
-        for network in run.networks:
-            run.world.average_statistics(network)
-    sums = torch.tensor([here.loss_sum, here.correct], dtype=torch.float64)
-    loss_sum, correct = run.world.total(sums).tolist()
-    metrics = _metrics(run, loss_sum, correct)
-    told = _progress(run, loss_sum, correct)
-    run.summary = replace(
-        run.summary,
-        epochs_done=here.epoch + 1,
-        images_seen=here.images,
-        train_seconds=here.seconds,
-        images_per_second=here.images / here.seconds,
-        val_accuracy=metrics.val_accuracy,
-    )
-    if lead:
-        storage.append_line(run.folder / "metrics.jsonl", codec.to_line(metrics))
-    if lead and run.recipe.gradients:
-        keep_flow(run.folder, run.model, data=run.data, recipe=run.recipe, epoch=here.epoch + 1)
-    if lead and run.recipe.test_each_epoch:
-        keep_test_epoch(run)
-    run.position = Position(epoch=here.epoch + 1, step=here.step, images=here.images, seconds=here.seconds)
-    if run.progress >= 1.0 or run.world.agreed(lambda: time.monotonic() - run.state_saved >= SECONDS_BETWEEN_STATES):
-        save(run)
-    run.watch.epoch(told, metrics)
-
-
-def _metrics(run: Run, loss_sum: float, correct: float) -> EpochMetrics:
-    """What the epoch came to, in all processes together."""
-    here = run.position
-    val_loss, val_accuracy = _judge(run)
-    return EpochMetrics(
-        epoch=here.epoch + 1,
-        step=here.step,
-        images_seen=here.images,
-        seconds=here.seconds,
-        lr=run.optimizer.param_groups[0]["lr"],
-        train_loss=loss_sum / here.epoch_images,
-        train_accuracy=correct / here.epoch_images,
-        val_loss=val_loss,
-        val_accuracy=val_accuracy,
-        images_per_second=here.epoch_images / here.epoch_seconds,
-    )
-
-
-def _judge(run: Run) -> tuple[float | None, float | None]:
-    """Loss and accuracy on validation, for which each process answers its share of the images; None where there are none."""
-    val, data, world = run.data.val, run.data, run.world
-    if not len(val):
-        return None, None
-    shared = 1 < world.ranks <= len(val)
-    images = val.subset(world.share(len(val))) if shared else val
-    logits = predict_logits(run.judged, images, mean=data.mean, std=data.std, average=run.recipe.test_average)
-    return score(torch.cat(world.gathered(logits)) if shared else logits, val.labels)
+    fallen = 0.1**run.position.reduced
+    return run.recipe.lr * factor_at(run.recipe.schedule, run.progress, warmup=run.recipe.warmup) * fallen
 
 
 def _finish(run: Run) -> None:
@@ -356,5 +303,9 @@ def _finish(run: Run) -> None:
         classes=run.data.classes,
         convatlas=run.summary.environment.convatlas,
     )
+    if run.best is not None:
+        run.judged.load_state_dict(run.best)
+        run.summary = replace(run.summary, best_epoch=run.position.best_epoch)
+    config = run.method.finish(run, config)
     run.world.agreed(lambda: checkpoint.save_model(run.folder, run.judged, config))
     run.summary = replace(run.summary, status="finished")

@@ -24,6 +24,7 @@ from convatlas.records.run import Choices, Recipe, RunSummary
 from convatlas.training.distributed import ALONE
 from convatlas.training.engine import Answer, applied, choose, expected_seconds, settle
 from convatlas.training.gradients import fixed_batch
+from convatlas.training.method import Method
 from convatlas.training.optim import make_optimizer
 from convatlas.training.precision import autocast, memory_format
 from convatlas.training.prepare import examine, first_summary, network_for
@@ -117,7 +118,7 @@ def _assembled(recipe: Recipe, data: DataSet, summary: RunSummary, watch: Watch,
     model.learn_from(lambda n: fixed_batch(data, size=n, seed=recipe.seed)[0])
     model = model.to(device=choices.device, memory_format=memory_format(choices))  # type: ignore[call-overload]
     optimizer = make_optimizer(model, recipe)
-    run = Run(recipe, Path(), data, model.train(), optimizer, None, choices, watch, Position(), summary, ALONE)
+    run = Run(recipe, Path(), data, model.train(), optimizer, None, choices, watch, Position(), summary, ALONE, Method())
     run.choices = _settled(run, steps)
     return run
 

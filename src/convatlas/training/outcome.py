@@ -61,9 +61,14 @@ def _write(run: Kept) -> None:
         storage.write_text(run.folder / "summary.json", codec.to_text(run.summary))
 
 
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether it is memory that was short. On CPUs torch raises a plain RuntimeError for that."""
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+
+
 def _out_of_memory(run: Kept, error: RuntimeError) -> UserError | None:
-    """The error for a batch that memory could not hold. On CPUs torch raises a plain RuntimeError for it."""
-    if not isinstance(error, torch.OutOfMemoryError) and "DefaultCPUAllocator" not in str(error):
+    """The error for a batch that memory could not hold."""
+    if not is_out_of_memory(error):
         return None
     size = run.recipe.batch_size
     return UserError(

@@ -57,6 +57,9 @@ def examine(recipe: Recipe, data: DataSet) -> tuple[Network, Facts]:
     if recipe.batch_size > len(data.train):
         what = f"batches of {recipe.batch_size} images are larger than the {len(data.train)} training images"
         raise UserError(what, fix=f"Give --batch-size {max(len(data.train), 2)} or less.")
+    if not len(data.val) and (recipe.patience or recipe.schedule == "plateau"):
+        what = "there are no validation images by which to tell whether it still gets better"
+        raise UserError(what, fix="Leave --patience and the schedule plateau out, or give --validation 0.1.")
     check_code(recipe)
     check_fits(recipe.model, data)
     with torch.device("meta"):

@@ -44,6 +44,7 @@ RANGES: dict[str, tuple[float, float, str]] = {
     "classifier_lr": (0, 1e6, "a number of 0 or more"),
     "data_fraction": (1e-6, 1, "a share of the training images above 0"),
     "image_size": (1, 4096, "a whole number of pixels from 1 to 4096"),
+    "patience": (0, 100_000, "a whole number of epochs (0: the run never ends early)"),
 }
 """The least and the largest value of each numeric setting, and how to say so."""
 

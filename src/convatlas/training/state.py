@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from convatlas.data.batches import batches_in_epoch, training_batches
+from convatlas.data.batches import training_batches
 from convatlas.data.dataset import DataSet
 from convatlas.errors import UserError, first_line
 from convatlas.layers.network import Network
@@ -19,6 +19,7 @@ from convatlas.records.run import Choices, Recipe, RunSummary, read_metrics
 from convatlas.training import checkpoint
 from convatlas.training.distributed import World
 from convatlas.training.gradients import forget_flows
+from convatlas.training.method import Method
 from convatlas.training.optim import MovingAverage
 from convatlas.training.precision import memory_format
 from convatlas.training.watch import Watch
@@ -31,7 +32,8 @@ CROP_SHARE = 8
 class Position:
     """How far a run has come. `batch`, `loss_sum` and `correct` are of the epoch under way; `seconds` of training in all.
 
-    `loss_sum` and `correct` are of this process's images, and the numbers of images of all processes'.
+    `loss_sum` and `correct` are of this process's images, and the numbers of images of all processes'. `best_loss` is the least
+    on validation, of epoch `best_epoch`, `waited` epochs ago; the learning rate was cut `reduced` times since.
     """
 
     epoch: int = 0
@@ -43,6 +45,10 @@ class Position:
     correct: int = 0
     epoch_images: int = 0
     epoch_seconds: float = 0.0
+    best_loss: float | None = None
+    best_epoch: int | None = None
+    waited: int = 0
+    reduced: int = 0
 
 
 @dataclass
@@ -60,6 +66,9 @@ class Run:
     position: Position
     summary: RunSummary
     world: World
+    method: Method
+    best: dict[str, Tensor] | None = None
+    fits: bool = False
     state_saved: float = 0.0
     step_told: float = 0.0
 
@@ -69,8 +78,12 @@ class Run:
         if self.recipe.minutes is not None:
             return min(self.position.seconds / (60 * self.recipe.minutes), 1.0)
         assert self.recipe.epochs is not None
-        steps = self.recipe.epochs * batches_in_epoch(len(self.data.train), self.recipe.batch_size)
-        return self.position.step / steps
+        return self.position.step / (self.recipe.epochs * self.method.batches_in_epoch(self.recipe, self.data))
+
+    @property
+    def over(self) -> bool:
+        """Whether the budget is spent, or the recipe's patience."""
+        return self.progress >= 1.0 or 0 < self.recipe.patience <= self.position.waited
 
     @property
     def judged(self) -> nn.Module:
@@ -120,6 +133,8 @@ def save(run: Run) -> None:
         "optimizer": run.optimizer.state_dict(),
         "average": run.average.model.state_dict() if run.average else None,
         "position": asdict(run.position),
+        "method": run.method.state(),
+        "best": run.best,
         "random": first["random"],
         "random_cuda": first["random_cuda"],
         "others": others,
@@ -181,6 +196,8 @@ def _restore(run: Run, state: dict[str, Any]) -> None:
     if run.average is not None:
         run.average.model.load_state_dict(state["average"])
     run.position = Position(**state["position"])
+    run.method.restore(state.get("method", {}))
+    run.best = state.get("best")
     shares = [state, *state.get("others", [])]  # once, the states of one process had no others
     as_many = len(shares) == run.world.ranks
     if not as_many:

@@ -11,7 +11,8 @@ from convatlas.training.state import Run
 def keep_test_epoch(run: Run) -> None:
     """Look at the test split, for the epoch that has just ended, and write what was seen."""
     data = run.data
-    logits = predict_logits(run.judged, data.test, mean=data.mean, std=data.std, average=run.recipe.test_average)
+    average = run.recipe.test_average
+    logits = predict_logits(run.judged, data.test, mean=data.mean, std=data.std, average=average, size=data.image_size)
     _, top1 = score(logits, data.test.labels)
     storage.append_line(run.folder / TEST_EPOCHS, codec.to_line(TestEpoch(run.position.epoch + 1, top1)))
 

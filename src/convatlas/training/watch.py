@@ -38,6 +38,9 @@ class Watch(Protocol):
     def trying(self, what: str, done: int, total: int) -> None:
         """The engine tries what is fastest here: so many things are done, of so many."""
 
+    def computing(self, what: str, done: int, total: int) -> None:
+        """Something is computed once, before the first step: so much is done, of so much."""
+
     def chosen(self, choices: Choices) -> None:
         """What the engine chose for the run that now begins."""
 
@@ -59,6 +62,9 @@ class Unwatched:
         """Nothing."""
 
     def trying(self, what: str, done: int, total: int) -> None:
+        """Nothing."""
+
+    def computing(self, what: str, done: int, total: int) -> None:
         """Nothing."""
 
     def chosen(self, choices: Choices) -> None:

@@ -1,0 +1,314 @@
+"""`convatlas finetune`: a pretrained network onto a folder of images, by one strategy or by a tournament of them.
+
+`finetune` is long because each option is a line, twice.
+"""
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from convatlas.cli import options as o
+from convatlas.cli.console import clock, count, counted, say, tell, tell_json
+from convatlas.data.policy_names import POLICIES
+from convatlas.errors import UserError, unknown_name
+from convatlas.records import codec, storage
+from convatlas.records.run import ModelConfig, Recipe, RunSummary
+from convatlas.records.tournament import PLAN, WINNER, Tournament, TournamentPlan
+from convatlas.transfer.known import AUTO, BALANCES, STRATEGIES
+
+DEFAULT_EPOCHS = 10
+SETTINGS = (
+    "epochs", "minutes", "seed", "batch_size", "optimizer", "lr", "weight_decay", "schedule", "warmup", "label_smoothing", "ema",
+    "clip_grad", "flip", "patience", "precision", "device", "skip_unreadable", "validation",
+)  # fmt: skip
+TUNING = ("mixup", "cutmix", "balance", "focal", "stages", "layer_decay", "l2_sp", "probe_share", "copies")
+
+
+def finetune(
+    context: typer.Context,
+    data: Annotated[str | None, typer.Argument(help="A folder of images, a CSV list, or a set of `convatlas data`.")] = None,
+    model: Annotated[str, typer.Option("--model", "-m", help="See `convatlas weights`.")] = "efficientnet_lite0",
+    weights: Annotated[str, typer.Option("--weights", help="default, timm, source:tag, hf-hub:owner/name, a file.")] = "default",
+    strategy: Annotated[str, typer.Option("--strategy", "-s", help=f"{AUTO} (a tournament), {', '.join(STRATEGIES)}.")] = AUTO,
+    strategies: Annotated[str | None, typer.Option("--strategies", help="Who competes, with commas between.")] = None,
+    epochs: o.Epochs = None,
+    minutes: Annotated[float | None, typer.Option("--minutes", help="Budget of the tournament, or of the training.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="New folder for the result (default: below runs/).")] = None,
+    resume: Annotated[Path | None, typer.Option("--resume", help="Go on with what is unfinished in this folder.")] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Decides folds, order, augmentation and the new classifier.")] = 0,
+    folds: Annotated[int, typer.Option("--folds", help="Of the tournament's cross-validation.")] = 3,
+    seeds: Annotated[int, typer.Option("--seeds", help="Trainings of each finalist, with other seeds and folds.")] = 3,
+    augment: Annotated[str | None, typer.Option("--augment", help=f"{', '.join(POLICIES)} (light; probe: none).")] = None,
+    mixup: Annotated[float, typer.Option("--mixup", help="MixUp's alpha; 0: none.")] = 0.0,
+    cutmix: Annotated[float, typer.Option("--cutmix", help="CutMix's alpha; 0: none.")] = 0.0,
+    balance: Annotated[str, typer.Option("--balance", help=f"For classes of unequal size: {', '.join(BALANCES)}.")] = "none",
+    focal: Annotated[float, typer.Option("--focal", help="Exponent of the focal loss; 0: cross-entropy.")] = 0.0,
+    stages: Annotated[int, typer.Option("--stages", help="How many stages last-stages trains.")] = 1,
+    layer_decay: Annotated[float, typer.Option("--layer-decay", help="From one group of layers to the one below.")] = 0.5,
+    l2_sp: Annotated[float, typer.Option("--l2-sp", help="Pull towards the pretrained weights.")] = 0.1,
+    probe_share: Annotated[float, typer.Option("--probe-share", help="Share of lp-ft for the classifier alone.")] = 0.3,
+    copies: Annotated[int | None, typer.Option("--copies", help="Augmented copies of which a probe keeps features.")] = None,
+    cache: Annotated[bool, typer.Option("--cache/--no-cache", help="A probe computes the features of each image once.")] = True,
+    batch_size: o.BatchSize = 32,
+    lr: Annotated[float | None, typer.Option("--lr", help="Peak learning rate (default: the strategy's).")] = None,
+    optimizer: o.Optimizer = "adamw",
+    weight_decay: Annotated[float, typer.Option("--weight-decay")] = 0.01,
+    schedule: o.Schedule = "cosine",
+    warmup: o.Warmup = 0.1,
+    label_smoothing: o.LabelSmoothing = 0.1,
+    ema: o.Ema = 0.0,
+    clip_grad: o.ClipGrad = 1.0,
+    flip: Annotated[bool, typer.Option("--flip/--no-flip", help="Mirror half of the images.")] = True,
+    patience: Annotated[int, typer.Option("--patience", help="End after so many epochs without gain; 0: never.")] = 0,
+    validation: Annotated[float, typer.Option("--validation", help="Held out where there is no validation split.")] = 0.15,
+    image_size: Annotated[int | None, typer.Option("--image-size", help="Pixels that the network sees.")] = None,
+    precision: o.Precision = "auto",
+    device: o.Device = "auto",
+    threads: o.Threads = None,
+    skip_unreadable: o.SkipUnreadable = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Say what the engine chose, and why.")] = False,
+    as_json: o.Json = False,
+) -> None:
+    """Bring a pretrained network onto your images: by one strategy, or by the best that a tournament finds in the time given."""
+    o.use_allocator("auto")
+    if resume is not None:
+        o.nothing_beside_resume(context)
+        _resume(resume, threads=threads, explain=explain, as_json=as_json)
+        return
+    if data is None:
+        raise UserError("no images are named", fix="Give a folder with one folder of pictures for each class.")
+    o.check_new(out)
+    given = context.params
+    wanted = Wanted(
+        place=data,
+        model=model,
+        weights=weights,
+        names=_names(strategy, strategies),
+        settings={name: given[name] for name in SETTINGS},
+        tuning={name: given[name] for name in TUNING},
+        augment=augment,
+        cache=cache,
+        image_size=image_size,
+        folds=folds,
+        seeds=seeds,
+    )
+    if epochs is None and minutes is None:
+        wanted.settings["epochs"] = DEFAULT_EPOCHS
+    _begin(wanted, out, tournament=strategy == AUTO, threads=threads, explain=explain, as_json=as_json)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the command line asks for."""
+
+    place: str
+    model: str
+    weights: str
+    names: tuple[str, ...]
+    settings: dict[str, Any]
+    tuning: dict[str, Any]
+    augment: str | None
+    cache: bool
+    image_size: int | None
+    folds: int
+    seeds: int
+
+
+def _names(strategy: str, strategies: str | None) -> tuple[str, ...]:
+    """Which strategies are meant; in a tournament random weights always take part, as the baseline."""
+    if strategy != AUTO and strategies is not None:
+        raise UserError("--strategies is for the tournament", fix="Leave --strategy out, or --strategies.")
+    asked = (strategy,) if strategy != AUTO else tuple(STRATEGIES) if strategies is None else tuple(strategies.split(","))
+    names = tuple(dict.fromkeys(each.strip() for each in asked))
+    for name in names:
+        if name not in STRATEGIES:
+            raise unknown_name("strategy", name, [AUTO, *STRATEGIES], where=f"Choose from {AUTO}, {', '.join(STRATEGIES)}.")
+    return names if strategy != AUTO or "scratch" in names else (*names, "scratch")
+
+
+def _begin(wanted: Wanted, out: Path | None, *, tournament: bool, threads: int | None, explain: bool, as_json: bool) -> None:
+    from convatlas.cli.working import say_what_it_is, use_threads
+    from convatlas.transfer.tournament import begin
+
+    if not 2 <= wanted.folds <= 100 or not 1 <= wanted.seeds <= 100:
+        raise UserError(f"folds are {wanted.folds} and seeds {wanted.seeds}", fix="Give 2 to 100 folds, and 1 to 100 seeds.")
+    use_threads(threads)
+    recipes, data = _recipes(wanted)
+    folder = out or o.fresh_folder(f"finetune-{wanted.model}")
+    say_what_it_is(data)
+    if not tournament:
+        _single(recipes[0], folder, data, explain=explain, as_json=as_json)
+        return
+    plan = TournamentPlan(
+        place=wanted.place if wanted.place in _named() else str(Path(wanted.place).absolute()),
+        recipes=tuple(recipes),
+        epochs=wanted.settings["epochs"],
+        minutes=wanted.settings["minutes"],
+        folds=wanted.folds,
+        finals=wanted.seeds,
+        seed=wanted.settings["seed"],
+        validation=wanted.settings["validation"],
+        skip_unreadable=wanted.settings["skip_unreadable"],
+    )
+    begin(plan, folder)
+    _tournament(folder, data, explain=explain, as_json=as_json)
+
+
+def _named() -> list[str]:
+    from convatlas.data.catalog import CATALOG
+
+    return [name for name, entry in CATALOG.items() if entry.kind != "your own"]
+
+
+def _recipes(wanted: Wanted) -> tuple[list[Recipe], Any]:
+    """A recipe for each strategy, and the data they are for."""
+    from convatlas.cli.progress import loading_bar
+    from convatlas.transfer.plan import load_for_tuning, recipe_for, start_from
+
+    pretrained = any(STRATEGIES[name].pretrained for name in wanted.names)
+    start = start_from(wanted.model, wanted.weights if pretrained else None, image_size=wanted.image_size)
+    with loading_bar() as progress:
+        data = load_for_tuning(
+            wanted.place,
+            start.preprocessing,
+            validation=wanted.settings["validation"],
+            skip_unreadable=wanted.settings["skip_unreadable"],
+            progress=progress,
+        )
+    recipes = []
+    for name in wanted.names:
+        cached = name == "probe" and wanted.cache and not (wanted.tuning["mixup"] or wanted.tuning["cutmix"])
+        policy = wanted.augment or ("none" if name == "probe" else "light")
+        copies = wanted.tuning["copies"] or (4 if cached and policy != "none" else 1)
+        tuning = {**wanted.tuning, "policy": policy, "cached": cached, "copies": copies}
+        recipes.append(recipe_for(name, wanted.model, start, data, settings=wanted.settings, **tuning))
+    return recipes, data
+
+
+def _again(folder: Path) -> str:
+    return f"convatlas finetune --resume {shlex.quote(str(folder))}"
+
+
+def _single(recipe: Recipe, folder: Path, data: Any, *, explain: bool, as_json: bool, go_on: bool = False) -> None:
+    """One strategy's training, its look at the test images, and what belongs into the folder."""
+    from convatlas.cli.working import watching
+    from convatlas.training import loop
+    from convatlas.transfer.tuning import method_of
+
+    method = method_of(recipe, data)
+    with watching(1, folder, _again(folder), explain=explain) as watch:
+        if go_on:
+            loop.resume(folder, data=data, watch=watch, method=method)
+        else:
+            loop.train(recipe, folder, data=data, watch=watch, method=method)
+    _complete(folder, data)
+    summary = codec.read(RunSummary, folder / "summary.json")
+    if as_json:
+        tell_json({"folder": str(folder), **codec.to_plain(summary)})
+        return
+    assert recipe.tuning is not None
+    val = "" if summary.val_accuracy is None else f"{summary.val_accuracy:.2%} on {counted(summary.n_val, 'validation image')}, "
+    test = "" if summary.test_accuracy is None else f"{summary.test_accuracy:.2%} on {counted(summary.n_test, 'test image')}, "
+    tell(
+        f"{summary.model}, {recipe.tuning.strategy}: {val}{test}after {counted(summary.epochs_done, 'epoch')}, "
+        f"{clock(summary.train_seconds)} of training ({count(summary.params)} parameters, seed {summary.seed})"
+    )
+    _tell_folder(folder, data)
+
+
+def _complete(folder: Path, data: Any) -> None:
+    """What belongs beside the weights: the page of errors, and the model card."""
+    from convatlas.models.published import published
+    from convatlas.report.card import model_card
+    from convatlas.report.errors_look import errors_page
+    from convatlas.transfer.result import complete
+
+    errors = complete(folder, data)
+    recipe = codec.read(Recipe, folder / "recipe.json")
+    config, summary = codec.read(ModelConfig, folder / "config.json"), codec.read(RunSummary, folder / "summary.json")
+    assert recipe.tuning is not None
+    begun = [row for row in published(recipe.model) if recipe.tuning.weights in (row.name, row.source)]
+    licence = begun[0].licence if begun else None
+    card = model_card(config, recipe, summary, errors, data=data.description, licence=licence)
+    storage.write_text(folder / "errors.html", errors_page(errors, model=recipe.model, data=data.description))
+    storage.write_text(folder / "README.md", card)
+
+
+def _tell_folder(folder: Path, data: Any) -> None:
+    for name in data.skipped:
+        say(f"left out, unreadable: {name}")
+    tell(f"result: {folder} (weights, configuration, model card; the errors are in {folder / 'errors.html'})")
+    tell(f"next: convatlas predict {shlex.quote(str(folder))} PICTURES...")
+
+
+def _tournament(folder: Path, data: Any, *, explain: bool, as_json: bool) -> None:
+    from convatlas.cli.working import watching
+    from convatlas.report.tournament import tournament_page
+    from convatlas.transfer.tournament import run_tournament, rungs_of, strategy_of
+
+    plan = codec.read(TournamentPlan, folder / PLAN)
+    names = [strategy_of(recipe) for recipe in plan.recipes]
+    rungs = rungs_of(len(names) - 1, plan.finals)
+    runs = sum((min(rung.strategies, len(names) - 1) + 1) * rung.trials for rung in rungs) + 1
+    with watching(runs, folder, _again(folder), explain=explain) as watch:
+        result = run_tournament(folder, data=data, watch=watch)
+    _complete(folder / WINNER, data)
+    about = {name: (known.what, known.source) for name, known in STRATEGIES.items()}
+    storage.write_text(folder / "report.html", tournament_page(result, about=about, command=_again(folder)))
+    if as_json:
+        tell_json({"folder": str(folder), **codec.to_plain(result)})
+        return
+    _tell_tournament(result)
+    tell(f"report: {folder / 'report.html'}")
+    _tell_folder(folder / WINNER, data)
+
+
+def _tell_tournament(result: Tournament) -> None:
+    tell(f"{'strategy':<14}{'accuracy':>9}  {'95 % interval':<18}{'trainings':>9}{'round':>7}{'seconds each':>14}")
+    for each in result.standings:
+        interval = f"{each.accuracy.low:.1%} to {each.accuracy.high:.1%}"
+        tell(f"{each.strategy:<14}{each.accuracy.mean:>9.1%}  {interval:<18}{each.trials:>9}{each.rung:>7}{each.seconds:>14.1f}")
+    for sentence in result.advice:
+        tell(sentence)
+    if result.test is not None:
+        test, low, high = result.test, result.test.low, result.test.high
+        tell(f"{result.winner}, trained on all {result.n_images} images: {test.mean:.2%} on {test.n} test images,")
+        tell(f"  95 % interval {low:.1%} to {high:.1%}")
+
+
+def _resume(folder: Path, *, threads: int | None, explain: bool, as_json: bool) -> None:
+    from convatlas.cli.working import use_threads
+
+    use_threads(threads)
+    plan = folder / PLAN
+    if plan.exists():
+        begun = codec.read(TournamentPlan, plan)
+        data = _load(begun.place, begun.recipes[0])
+        _tournament(folder, data, explain=explain, as_json=as_json)
+        return
+    recipe = codec.read(Recipe, folder / "recipe.json")
+    if recipe.tuning is None:
+        raise UserError(f"{folder} is a run of ordinary training", fix=f"Use `convatlas train --resume {folder}`.")
+    from convatlas.data.places import recall
+
+    place = recall(recipe.data_fingerprint)
+    data = _load(str(place) if place is not None else recipe.data, recipe)
+    _single(recipe, folder, data, explain=explain, as_json=as_json, go_on=True)
+
+
+def _load(place: str, recipe: Recipe) -> Any:
+    from convatlas.cli.progress import loading_bar
+    from convatlas.transfer.plan import load_for_tuning
+
+    assert recipe.tuning is not None
+    with loading_bar() as progress:
+        return load_for_tuning(
+            place,
+            recipe.tuning.preprocessing,
+            validation=recipe.validation,
+            skip_unreadable=recipe.skip_unreadable,
+            progress=progress,
+        )

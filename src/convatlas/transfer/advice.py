@@ -1,0 +1,49 @@
+"""What the standings of a tournament mean, in sentences: what to take, what could not be told apart, and what it cost."""
+
+from collections.abc import Sequence
+
+from convatlas.records.tournament import Standing
+
+BASELINE = "scratch"
+CHEAPER = 3.0
+"""A strategy that costs a third or less is worth naming."""
+
+
+def advice_of(standings: Sequence[Standing], winner: str, *, n_images: int) -> tuple[str, ...]:
+    """Sentences, the most useful first."""
+    best = next(each for each in standings if each.strategy == winner)
+    others = [each for each in standings if each.strategy not in (winner, BASELINE)]
+    said = [
+        f"Take {winner}: {best.accuracy.mean:.1%} (95 % interval {best.accuracy.low:.1%} to {best.accuracy.high:.1%}) "
+        f"over {best.trials} trainings on {n_images} images."
+    ]
+    equal = [each for each in others if each.difference is not None and each.difference.low <= 0 <= each.difference.high]
+    if equal:
+        names = ", ".join(each.strategy for each in equal)
+        said.append(f"Not told apart from it in its round: {names}. More images or more --folds would tell.")
+    cheap = [each for each in equal if each.seconds * CHEAPER <= best.seconds]
+    if cheap:
+        least = min(cheap, key=lambda each: each.seconds)
+        said.append(
+            f"{least.strategy} trains in {least.seconds:.0f} s instead of {best.seconds:.0f} s and may do as well: take it where "
+            "time matters more than the last point."
+        )
+    said += _against_scratch(standings, best)
+    if best.strategy == "probe":
+        said.append("That the frozen features suffice says that the images are much like those of the pretraining.")
+    return tuple(said)
+
+
+def _against_scratch(standings: Sequence[Standing], best: Standing) -> list[str]:
+    scratch = next((each for each in standings if each.strategy == BASELINE), None)
+    if scratch is None or best.strategy == BASELINE:
+        return ["Training from random weights did best: the pretrained ones do not help here."] if scratch is best else []
+    gap = scratch.difference
+    if gap is None:
+        return [f"From random weights {scratch.accuracy.mean:.1%} were reached."]
+    known = gap.low > 0
+    words = "above" if known else "not shown to be above"
+    return [
+        f"Pretraining is {words} random weights: {gap.mean * 100:+.1f} points (95 % interval {gap.low * 100:+.1f} to "
+        f"{gap.high * 100:+.1f})."
+    ]

@@ -1,0 +1,318 @@
+"""The tournament: strategies compete under one budget, the better half goes on with twice as much, the winner is refitted.
+
+Successive halving (Jamieson & Talwalkar 2016, "Non-stochastic Best Arm Identification and Hyperparameter Optimization",
+section 2) over folds of the training and validation images. The test images are looked at once, by the winner's last training.
+What is done is on disk: a tournament that was cut off goes on with the trial that was under way.
+"""
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from convatlas.arith.proportion import wilson
+from convatlas.data.dataset import DataSet, ImageSet
+from convatlas.data.splits import folds_of
+from convatlas.errors import UserError
+from convatlas.records import codec, storage
+from convatlas.records.run import ModelConfig, Recipe, RunSummary, read_metrics
+from convatlas.records.study import Interval
+from convatlas.records.tournament import PLAN, RESULT, TRIALS, WINNER, Standing, Tournament, TournamentPlan, Trial
+from convatlas.records.tuning import Receipt
+from convatlas.training.apply import judge_once
+from convatlas.training.loop import resume, train
+from convatlas.training.watch import Watch
+from convatlas.transfer.advice import advice_of
+from convatlas.transfer.statistics import accuracy_over_folds, over_folds
+from convatlas.transfer.tuning import RECEIPT, method_of
+
+BASELINE = "scratch"
+FINALISTS = 2
+CACHED_EPOCHS = 30
+"""A probe on cached features has so many at least, whatever the others have: they cost next to nothing."""
+OVERHEAD = 0.75
+"""The share of the minutes that is planned for training; judging, loading and the refit's test take the rest."""
+
+
+class TournamentWatch(Watch, Protocol):
+    """Who is told of each trial's outcome too."""
+
+    def run_done(self, text: str) -> None:
+        """The outcome of a trial, in a line."""
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A round: of how many strategies, on how many folds and seeds, with which share of a finalist's budget."""
+
+    strategies: int
+    trials: int
+    share: float
+
+
+def rungs_of(strategies: int, finals: int) -> tuple[Rung, ...]:
+    """The rounds for so many strategies beside the baseline, which is in all of them."""
+    sizes = [strategies]
+    while sizes[-1] > FINALISTS:
+        sizes.append(max(FINALISTS, math.ceil(sizes[-1] / 2)) if sizes[-1] > 2 * FINALISTS else FINALISTS)
+    last = len(sizes) - 1
+    return tuple(Rung(size, finals if i == last else min(i + 1, finals), 0.5 ** (last - i)) for i, size in enumerate(sizes))
+
+
+def begin(plan: TournamentPlan, folder: Path) -> None:
+    """Make the tournament's new folder. Raises UserError for a plan that cannot be."""
+    names = [strategy_of(recipe) for recipe in plan.recipes]
+    if len(names) < 2:
+        raise UserError("a tournament needs two strategies or more", fix="Leave --strategies out: all compete then.")
+    if any(recipe.schedule == "plateau" for recipe in plan.recipes):
+        what = "the winner is trained anew on all images, without any by which to tell a plateau"
+        raise UserError(what, fix="Give another --schedule.")
+    with storage.beginning(folder):
+        storage.write_text(folder / PLAN, codec.to_text(plan))
+        (folder / TRIALS).mkdir()
+
+
+def strategy_of(recipe: Recipe) -> str:
+    """The strategy of a recipe that fine-tunes."""
+    assert recipe.tuning is not None
+    return recipe.tuning.strategy
+
+
+def run_tournament(folder: Path, *, data: DataSet, watch: TournamentWatch) -> Tournament:
+    """Run what is left of the tournament in `folder`, to its result. Raises UserError, and Stopped if the watcher asks for it."""
+    plan = codec.read(TournamentPlan, folder / PLAN)
+    if data.fingerprint != plan.recipes[0].data_fingerprint:
+        raise UserError(f"{folder} was begun with other data", fix="Put the images back as they were, or begin anew.")
+    contest = _Contest(plan, folder, data, watch)
+    rungs = rungs_of(sum(strategy_of(recipe) != BASELINE for recipe in plan.recipes), plan.finals)
+    reached = contest.play(rungs)
+    result = contest.result(rungs, reached)
+    storage.write_text(folder / RESULT, codec.to_text(result))
+    return result
+
+
+class _Contest:
+    """A tournament under way."""
+
+    def __init__(self, plan: TournamentPlan, folder: Path, data: DataSet, watch: TournamentWatch) -> None:
+        self.plan, self.folder, self.data, self.watch = plan, folder, data, watch
+        self.pool = _joined(data.train, data.val)
+        self.parts = folds_of(self.pool.labels.tolist(), folds=plan.folds, seed=plan.seed)
+        self.trials: list[Trial] = []
+        self.begun = time.monotonic()
+
+    def play(self, rungs: Sequence[Rung]) -> list[list[str]]:
+        """The rounds; the strategies that took part in each, best of the rung before first."""
+        names = [strategy_of(recipe) for recipe in self.plan.recipes if strategy_of(recipe) != BASELINE]
+        baseline = [BASELINE] if any(strategy_of(recipe) == BASELINE for recipe in self.plan.recipes) else []
+        reached = []
+        for number, rung in enumerate(rungs, start=1):
+            names = names[: rung.strategies]
+            reached.append([*names, *baseline])
+            # Fold by fold, so that a machine that grows slow does so for all.
+            for fold, seed in self.draws(rung.trials):
+                for name in reached[-1]:
+                    self.trials.append(self.trial(name, rungs, number, fold=fold, seed=seed))
+            names = self.ranked(number, names)
+        return reached
+
+    def draws(self, trials: int) -> Iterator[tuple[int, int]]:
+        """Fold and seed of each trial: every one has another seed, and folds come in turn."""
+        for i in range(trials):
+            yield i % self.plan.folds, self.plan.seed + i
+
+    def ranked(self, rung: int, names: Sequence[str]) -> list[str]:
+        """The strategies by mean accuracy in this round, then by loss; those without a finished trial are out."""
+        scores = {name: self.of(name, rung) for name in names}
+        able = [name for name in names if scores[name]]
+        if not able:
+            causes = [trial.cause for trial in self.trials if trial.cause is not None]
+            raise UserError(f"no strategy could be trained: {causes[-1]}", fix="See whether one of them trains by itself.")
+        return sorted(able, key=lambda name: (-_mean(t.accuracy for t in scores[name]), _mean(t.loss for t in scores[name])))
+
+    def of(self, name: str, rung: int) -> list[Trial]:
+        """The finished trials of a strategy in a round."""
+        return [t for t in self.trials if t.strategy == name and t.rung == rung and t.accuracy is not None]
+
+    def recipe(self, name: str) -> Recipe:
+        """The recipe of a finalist."""
+        return next(recipe for recipe in self.plan.recipes if strategy_of(recipe) == name)
+
+    def budgeted(self, name: str, rungs: Sequence[Rung], share: float) -> Recipe:
+        """The recipe with its part of the budget. Cached features cost seconds, and have epochs enough in any case."""
+        recipe = self.recipe(name)
+        cached = recipe.tuning is not None and recipe.tuning.cached
+        if self.plan.epochs is not None:
+            epochs = max(1, round(self.plan.epochs * share))
+            return replace(recipe, epochs=max(epochs, CACHED_EPOCHS) if cached else epochs, minutes=None)
+        if cached:
+            return replace(recipe, epochs=CACHED_EPOCHS, minutes=None)
+        return replace(recipe, epochs=None, minutes=share * self.finalist_minutes(rungs))
+
+    def finalist_minutes(self, rungs: Sequence[Rung]) -> float:
+        """What one finalist's training has, of the minutes of the whole tournament."""
+        assert self.plan.minutes is not None
+        paid = [recipe for recipe in self.plan.recipes if not (recipe.tuning is not None and recipe.tuning.cached)]
+        extra = 1 if any(strategy_of(recipe) == BASELINE for recipe in paid) else 0
+        whole = sum((min(rung.strategies, len(paid) - extra) + extra) * rung.trials * rung.share for rung in rungs)
+        return OVERHEAD * self.plan.minutes / (whole + 1)
+
+    def trial(self, name: str, rungs: Sequence[Rung], rung: int, *, fold: int, seed: int) -> Trial:
+        """One training, from where it was left; one that cannot be trained is out, with its cause."""
+        folder = self.folder / TRIALS / f"{name}-{rung}-{fold}-{seed}"
+        recipe = replace(self.budgeted(name, rungs, rungs[rung - 1].share), seed=seed)
+        data = self.split(fold)
+        cause = None
+        try:
+            _to_the_end(recipe, folder, data, self.watch)
+        except UserError as error:
+            cause = str(error)
+        trial = _told(name, rung, fold, seed, folder, n=len(data.val), cause=cause)
+        said = f"{trial.accuracy:.1%} of {trial.n} images" if trial.accuracy is not None else f"failed: {cause}"
+        self.watch.run_done(f"round {rung} of {len(rungs)}, {name}, fold {fold + 1}: {said}, {trial.seconds:.0f} s")
+        return trial
+
+    def split(self, fold: int) -> DataSet:
+        """The data whose validation images are this fold's, and the others its training images."""
+        held = self.parts[fold]
+        kept = [i for number, part in enumerate(self.parts) if number != fold for i in part]
+        return replace(self.data, train=self.pool.subset(sorted(kept)), val=self.pool.subset(held))
+
+    def result(self, rungs: Sequence[Rung], reached: Sequence[Sequence[str]]) -> Tournament:
+        """The standings, the winner trained on all images, its look at the test images, and the advice."""
+        last = len(rungs)
+        order = self.ranked(last, list(reached[-1]))
+        winner = order[0]
+        self.refit(winner, rungs)
+        standings = tuple(self.standing(name, reached, winner) for name in self.in_order(reached, order))
+        summary = codec.read(RunSummary, self.folder / WINNER / "summary.json")
+        return Tournament(
+            model=summary.model,
+            weights=next((r.tuning.weights for r in self.plan.recipes if r.tuning is not None and r.tuning.weights), None),
+            data=self.data.description,
+            classes=self.data.classes,
+            image_size=self.data.image_size,
+            n_images=len(self.pool),
+            n_test=len(self.data.test),
+            folds=self.plan.folds,
+            rungs=tuple(tuple(names) for names in reached),
+            standings=standings,
+            trials=tuple(self.trials),
+            winner=winner,
+            advice=advice_of(standings, winner, n_images=len(self.pool)),
+            test=_test_interval(summary),
+            test_looks=summary.test_looks,
+            seconds=sum(trial.seconds for trial in self.trials) + summary.train_seconds,
+        )
+
+    def in_order(self, reached: Sequence[Sequence[str]], finalists: Sequence[str]) -> list[str]:
+        """All strategies that finished a trial, best first: finalists, then those that were out later before the others."""
+        order = list(finalists)
+        for number in range(len(reached), 0, -1):
+            able = [name for name in reached[number - 1] if self.of(name, number) and name not in order]
+            order += self.ranked(number, able) if able else []
+        return order
+
+    def standing(self, name: str, reached: Sequence[Sequence[str]], winner: str) -> Standing:
+        """How one strategy did in the last round that it finished."""
+        rung = max(number for number in range(1, len(reached) + 1) if self.of(name, number))
+        own = self.of(name, rung)
+        return Standing(
+            strategy=name,
+            rung=rung,
+            trials=len(own),
+            accuracy=accuracy_over_folds([t.accuracy or 0.0 for t in own], folds=self.plan.folds, n_images=sum(t.n for t in own)),
+            loss=_mean(t.loss for t in own),
+            difference=self.difference(winner, name, rung),
+            seconds=_mean(t.seconds for t in own),
+            total_seconds=sum(t.seconds for t in self.trials if t.strategy == name),
+            trained=own[-1].trained,
+        )
+
+    def difference(self, winner: str, name: str, rung: int) -> Interval | None:
+        """The winner's accuracy minus this one's, over the folds and seeds that both were trained with in that round."""
+        if name == winner:
+            return None
+        first, second = ({(t.fold, t.seed): t.accuracy or 0.0 for t in self.of(each, rung)} for each in (winner, name))
+        both = sorted(first.keys() & second.keys())
+        if len(both) < 2:
+            return None
+        return over_folds([first[key] - second[key] for key in both], folds=self.plan.folds, limits=(-1.0, 1.0))
+
+    def refit(self, winner: str, rungs: Sequence[Rung]) -> None:
+        """Train the winner on all images but the test images, and look at those once."""
+        recipe = replace(self.budgeted(winner, rungs, 1.0), seed=self.plan.seed, patience=0, validation=0.0)
+        final = self.of(winner, len(rungs))
+        if self.recipe(winner).patience and recipe.epochs is not None:
+            recipe = replace(recipe, epochs=max(1, round(_mean(t.epochs for t in final))))
+        empty = ImageSet(self.pool.images[:0], self.pool.labels[:0])
+        data = replace(self.data, train=self.pool, val=empty)
+        folder = self.folder / WINNER
+        _to_the_end(recipe, folder, data, self.watch, temperature=_typical_temperature(self.folder, final))
+        if len(self.data.test):
+            judge_once(folder, data=data)
+
+
+def _joined(first: ImageSet, second: ImageSet) -> ImageSet:
+    return ImageSet(torch.cat([first.images, second.images]), torch.cat([first.labels, second.labels]))
+
+
+def _mean(values: Iterator[float | None] | Sequence[float | None]) -> float:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known)
+
+
+def _to_the_end(recipe: Recipe, folder: Path, data: DataSet, watch: Watch, *, temperature: float | None = None) -> None:
+    """Train the recipe in `folder`, or go on with what was begun there; a finished run stays as it is."""
+    method = method_of(recipe, data, temperature=temperature)
+    summary = folder / "summary.json"
+    if summary.exists() and codec.read(RunSummary, summary).status == "finished":
+        return
+    if (folder / "recipe.json").exists():
+        resume(folder, data=data, watch=watch, method=method)
+    else:
+        train(recipe, folder, data=data, watch=watch, method=method)
+
+
+def _told(name: str, rung: int, fold: int, seed: int, folder: Path, *, n: int, cause: str | None) -> Trial:
+    """What a trial's folder says of it."""
+    metrics = read_metrics(folder / "metrics.jsonl")
+    best = codec.read(RunSummary, folder / "summary.json").best_epoch if cause is None else None
+    last = next((m for m in metrics if m.epoch == best), metrics[-1] if metrics else None)
+    receipt = codec.read(Receipt, folder / RECEIPT) if (folder / RECEIPT).exists() else None
+    failed = cause is not None or last is None
+    return Trial(
+        strategy=name,
+        rung=rung,
+        fold=fold,
+        seed=seed,
+        folder=f"{TRIALS}/{folder.name}",
+        epochs=last.epoch if last is not None else 0,
+        seconds=metrics[-1].seconds if metrics else 0.0,
+        n=n,
+        trained=receipt.phases[-1].trained_parameters if receipt is not None and receipt.phases else 0,
+        accuracy=None if failed or last is None else last.val_accuracy,
+        loss=None if failed or last is None else last.val_loss,
+        cause=cause,
+    )
+
+
+def _typical_temperature(folder: Path, finals: Sequence[Trial]) -> float:
+    """The geometric mean of the temperatures that fitted the winner's folds: the last training has no images to fit it on."""
+    logs = [math.log(_temperature(folder / trial.folder)) for trial in finals]
+    return math.exp(sum(logs) / len(logs))
+
+
+def _temperature(folder: Path) -> float:
+    return codec.read(ModelConfig, folder / "config.json").temperature
+
+
+def _test_interval(summary: RunSummary) -> Interval | None:
+    if summary.test_accuracy is None:
+        return None
+    low, high = wilson(summary.test_accuracy, summary.n_test)
+    return Interval(summary.test_accuracy, low, high, summary.n_test, "Wilson score over the test images")

@@ -1,0 +1,233 @@
+"""Fine-tuning as a method of training: what the strategy opens learns, the rest provably stays as it is."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from convatlas.data.batches import generator_of
+from convatlas.data.dataset import DataSet
+from convatlas.data.policies import balanced_order, policy_batches, policy_batches_in_epoch
+from convatlas.errors import UserError
+from convatlas.layers.network import Network
+from convatlas.models.registry import create_model
+from convatlas.records import codec, storage
+from convatlas.records.run import ModelConfig, Recipe
+from convatlas.records.tuning import FrozenPhase, Receipt, Tuning
+from convatlas.training.engine import Answer
+from convatlas.training.method import Method
+from convatlas.training.precision import memory_format
+from convatlas.training.state import Run
+from convatlas.transfer.cached import Features, features_of
+from convatlas.transfer.calibration import fit_temperature
+from convatlas.transfer.freezing import check_still, fingerprints, freeze, frozen_tensors, sealed
+from convatlas.transfer.groups import classifier_of, groups_of
+from convatlas.transfer.losses import balanced_weights, tuned_loss
+from convatlas.transfer.strategies import make_tuning_optimizer, opening
+
+RECEIPT = "receipt.json"
+FEWEST_FOR_TEMPERATURE = 10
+"""Validation images: with fewer, one number is not worth fitting."""
+
+
+class FineTuning(Method):
+    """One run of a recipe's `tuning`. The receipt is checked at the end of each phase, and its failure ends the run."""
+
+    splits_batches = True
+
+    def __init__(self, tuning: Tuning, *, class_weights: Tensor | None = None, temperature: float | None = None) -> None:
+        self.tuning = tuning
+        self._weights = class_weights
+        self._temperature = temperature
+        self.phases: list[FrozenPhase] = []
+        self._key: str | None = None
+        self._since = 1
+        self._before: dict[str, str] = {}
+        self._first: list[tuple[torch.nn.Parameter, Tensor]] = []
+        self._features: Features | None = None
+
+    def network(self, recipe: Recipe, data: DataSet) -> Network:
+        """The pretrained network with a new classifier. Raises UserError if the weights are not those the recipe began with."""
+        model = create_model(
+            recipe.model,
+            pretrained=self.tuning.weights or False,
+            num_classes=data.num_classes,
+            in_chans=data.in_chans,
+            image_size=data.image_size,
+        )
+        if model.loaded is not None and self.tuning.weights_sha256 not in (None, weights_sha256(model)):
+            what = f"{model.loaded.source} does not hold the weights with which the run began"
+            raise UserError(what, fix="Put the file back, or begin anew in another folder.")
+        return model
+
+    def optimizer(self, model: Network, recipe: Recipe) -> Optimizer:
+        """The recipe's optimizer over all that the strategy ever trains."""
+        if self.tuning.strategy == "l2-sp":
+            below = [parameter for group in groups_of(model)[1:] for parameter in group.parameters]
+            self._first = [(parameter, parameter.detach().clone()) for parameter in below]
+        return make_tuning_optimizer(model, recipe, self.tuning)
+
+    def batches_in_epoch(self, recipe: Recipe, data: DataSet) -> int:
+        """All images, so that a small set loses none."""
+        return policy_batches_in_epoch(len(data.train), recipe.batch_size)
+
+    def batches(self, run: Run, *, size: int | None) -> Iterator[tuple[Tensor, Tensor]]:
+        """Images as the policy augments them, or their cached features."""
+        if self.tuning.cached:
+            return self._cached_batches(run)
+        tuning, recipe, data = self.tuning, run.recipe, run.data
+        return policy_batches(
+            data.train,
+            batch_size=recipe.batch_size,
+            seed=recipe.seed,
+            epoch=run.position.epoch,
+            policy=tuning.policy,
+            size=data.image_size,
+            flip=recipe.flip,
+            mean=data.mean,
+            std=data.std,
+            mixup=tuning.mixup,
+            cutmix=tuning.cutmix,
+            num_classes=data.num_classes,
+            balanced=tuning.balance == "sampling",
+            dtype=torch.bfloat16 if run.choices.precision == "bf16" else torch.float32,
+            memory_format=memory_format(run.choices),
+            device=run.choices.device,
+            start=run.position.batch,
+        )
+
+    def _cached_batches(self, run: Run) -> Iterator[tuple[Tensor, Tensor]]:
+        """In the order in which the images themselves would come."""
+        features, labels, epoch = self._cache(run).train, run.data.train.labels, run.position.epoch
+        generator = generator_of(run.recipe.seed, epoch, "order")
+        balanced = self.tuning.balance == "sampling"
+        order = balanced_order(labels, generator) if balanced else torch.randperm(len(labels), generator=generator)
+        copy, size = features[epoch % self.tuning.copies], run.recipe.batch_size
+        for index in range(run.position.batch, self.batches_in_epoch(run.recipe, run.data)):
+            chosen = order[index * size : (index + 1) * size]
+            yield copy[chosen.to(copy.device)], labels[chosen].to(copy.device)
+
+    def _cache(self, run: Run) -> Features:
+        if self._features is None:
+            begun = time.monotonic()
+            self._features = features_of(
+                run.model,
+                run.data,
+                policy=self.tuning.policy,
+                copies=self.tuning.copies,
+                flip=run.recipe.flip,
+                seed=run.recipe.seed,
+                told=lambda done, total: run.watch.computing("features of each image", done, total),
+            )
+            if not run.position.step:  # before the first step nobody else counts the seconds
+                run.position.seconds += time.monotonic() - begun
+        return self._features
+
+    def begin_epoch(self, run: Run) -> None:
+        """Open what the strategy opens at this point of the budget, and freeze the rest."""
+        now = opening(run.model, self.tuning, self._share(run))
+        freeze(run.model, now.trained, now.still)
+        if now.key == self._key:
+            return
+        self._end_phase(run, epoch=run.position.epoch)
+        self._key, self._since = now.key, run.position.epoch + 1
+        self._before = fingerprints(frozen_tensors(run.model))
+
+    def _share(self, run: Run) -> float:
+        """The share of the budget that was spent when this epoch began."""
+        if run.recipe.epochs is not None:
+            return run.position.epoch / run.recipe.epochs
+        return (run.position.seconds - run.position.epoch_seconds) / (60 * (run.recipe.minutes or 1.0))
+
+    def _end_phase(self, run: Run, *, epoch: int) -> None:
+        """Prove that what was frozen since the phase began still is what it was. Raises UserError that names what is not."""
+        if self._key is None:
+            return
+        own = dict(run.model.named_parameters()) | dict(run.model.named_buffers())
+        after = fingerprints({name: own[name] for name in self._before})
+        phase = FrozenPhase(
+            first_epoch=self._since,
+            last_epoch=epoch,
+            frozen=len(self._before),
+            tensors=len(own),
+            trained_parameters=sum(each.numel() for name, each in run.model.named_parameters() if name not in self._before),
+            sha256_before=sealed(self._before),
+            sha256_after=sealed(after),
+        )
+        self.phases.append(phase)
+        storage.write_text(run.folder / RECEIPT, codec.to_text(Receipt(self.tuning.strategy, tuple(self.phases))))
+        check_still(self._before, after)
+        self._key = None
+
+    def answer(self, run: Run, answer: Answer) -> Answer:
+        """The network's own answer, without auxiliary heads; of cached features the classifier's."""
+        if self.tuning.cached:
+            classifier = classifier_of(run.model)
+            return lambda features: ((1.0, classifier(features)),)
+        return lambda x: ((1.0, run.model(x)),)
+
+    def loss(self, logits: Tensor, y: Tensor, recipe: Recipe) -> Tensor:
+        """Cross-entropy with the recipe's smoothing, weights of classes and focus."""
+        weights = self._weights.to(logits.device) if self._weights is not None else None
+        return tuned_loss(logits, y, label_smoothing=recipe.label_smoothing, class_weights=weights, focal=self.tuning.focal)
+
+    def before_update(self, run: Run) -> None:
+        """L2-SP's pull towards the first weights, at the learning rate, as AdamW decays: beside the gradient, not through it."""
+        pull = self.tuning.l2_sp * run.optimizer.param_groups[-1]["lr"] if self._first else 0.0
+        with torch.no_grad():
+            for parameter, first in self._first:
+                parameter.lerp_(first.to(parameter.device), pull)
+
+    def judge(self, run: Run) -> Tensor:
+        """As ordinary training, or from the cached features."""
+        if not self.tuning.cached:
+            return super().judge(run)
+        with torch.no_grad():
+            judged = run.judged
+            assert isinstance(judged, Network)
+            logits: Tensor = classifier_of(judged)(self._cache(run).val)
+            return logits.float().cpu()
+
+    def end_epoch(self, run: Run, *, last: bool) -> None:
+        """After the last one, the receipt."""
+        if last:
+            self._end_phase(run, epoch=run.position.epoch)
+
+    def finish(self, run: Run, config: ModelConfig) -> ModelConfig:
+        """With the preprocessing of the weights, and the temperature that fits the validation images best."""
+        data, temperature = run.data, self._temperature or 1.0
+        if self._temperature is None and len(data.val) >= FEWEST_FOR_TEMPERATURE:
+            temperature = fit_temperature(Method.judge(self, run), data.val.labels)
+        return replace(config, resize=int(data.train.images.shape[-1]), temperature=temperature)
+
+    def state(self) -> dict[str, Any]:
+        """The phase under way, and the receipts of those before it."""
+        phases = [codec.to_plain(phase) for phase in self.phases]
+        return {"key": self._key, "since": self._since, "before": self._before, "phases": phases}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on in the phase that was under way."""
+        self._key, self._since, self._before = state["key"], state["since"], state["before"]
+        self.phases = [codec.from_plain(FrozenPhase, each, where="the saved receipt") for each in state["phases"]]
+
+
+def method_of(recipe: Recipe, data: DataSet, *, temperature: float | None = None) -> Method:
+    """What a recipe's run is made by: fine-tuning where it says so, else ordinary training.
+
+    `temperature` is taken as it is (None: it is fitted on the validation images).
+    """
+    if recipe.tuning is None:
+        return Method()
+    balanced = recipe.tuning.balance == "weights"
+    weights = balanced_weights(data.train.labels, data.num_classes) if balanced else None
+    return FineTuning(recipe.tuning, class_weights=weights, temperature=temperature)
+
+
+def weights_sha256(model: Network) -> str:
+    """One SHA-256 over the tensors that were loaded: all but those that begin anew."""
+    fresh = set(model.loaded.fresh) if model.loaded is not None else set()
+    return sealed(fingerprints({name: tensor for name, tensor in model.state_dict().items() if name not in fresh}))
