@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.untraced  # other tests reach the lines that their processes do
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
 

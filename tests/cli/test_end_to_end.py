@@ -76,6 +76,7 @@ def test_nothing_of_this_machine_stands_in_the_results(compared):
             assert os.path.expanduser("~") + "/" not in text, path
 
 
+@pytest.mark.untraced  # long, and other tests reach its lines
 def test_the_command_in_the_report_makes_the_same_again(compared):
     folder, _ = compared
     first = json.loads((folder / "c" / "results.json").read_text())
@@ -147,7 +148,9 @@ def wait_for(path, process, lines):
     raise AssertionError(f"{path} never had {lines} lines")
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.untraced)]
+)
 def test_a_stopped_training_goes_on(tmp_path, number, code):
     process = begin(tmp_path, "train", "lenet.pocket", *DIGITS, "--epochs", "20", "--out", "run")
     wait_for(tmp_path / "run" / "metrics.jsonl", process, 2)
@@ -168,6 +171,7 @@ def test_a_stopped_training_goes_on(tmp_path, number, code):
     assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 20
 
 
+@pytest.mark.untraced  # long, and other tests reach its lines
 def test_a_resumed_run_has_the_threads_that_it_began_with(tmp_path):
     process = begin(tmp_path, "train", "lenet.pocket", *DIGITS, "--epochs", "20", "--threads", "1", "--out", "run")
     wait_for(tmp_path / "run" / "metrics.jsonl", process, 1)
@@ -179,6 +183,7 @@ def test_a_resumed_run_has_the_threads_that_it_began_with(tmp_path):
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["choices"]["threads"] == 1
 
 
+@pytest.mark.untraced  # long, and other tests reach its lines
 def test_a_training_to_which_nobody_listens_any_more_goes_on(tmp_path):
     words = "train lenet.pocket --data digits --image-size 32 --epochs 4 --explain --out run"
     command = f"{sys.executable} -m convatlas {words} 2>&1 | head -1"
@@ -200,7 +205,9 @@ with watching(1, Path("run"), "go on"):
 """
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.untraced)]
+)
 def test_a_second_signal_ends_also_what_is_deaf_to_it(tmp_path, number, code):
     with subprocess.Popen(
         [sys.executable, "-c", DEAF], cwd=tmp_path, env=environment(tmp_path), stdout=subprocess.PIPE
@@ -215,6 +222,7 @@ def test_a_second_signal_ends_also_what_is_deaf_to_it(tmp_path, number, code):
         assert time.monotonic() - begun < 10
 
 
+@pytest.mark.untraced  # long, and other tests reach its lines
 def test_a_killed_training_goes_on_to_the_same_result(tmp_path):
     whole = command("train", "alexnet.pocket", *DIGITS, "--epochs", "5", "--threads", "1", "--out", "whole", folder=tmp_path)
     assert whole.returncode == 0, whole.stderr

@@ -86,6 +86,7 @@ def test_list_json(tmp_path):
     assert every["resnet.pocket"]["image_size"] == 32
 
 
+@pytest.mark.untraced  # other tests reach its lines
 @pytest.mark.parametrize("columns", ["40", "80", "200"])
 @pytest.mark.parametrize("term", ["dumb", "xterm-256color"])
 def test_any_terminal_will_do(tmp_path, columns, term):

@@ -174,7 +174,7 @@ def test_a_size_that_no_memory_holds_is_refused_before_it_is_tried(tmp_path):
     images = load_data("cifar10", root=root, verify=False).train
     many = ImageSet(images.images[:1].expand(2_000_000, 3, 32, 32), images.labels[:1].expand(2_000_000))
     with pytest.raises(UserError, match="GiB of memory"):
-        _resized(many, 224)
+        _resized(many, 224, "bicubic")
 
 
 def test_folder_pictures_come_at_64_pixels_unless_told(tmp_path):

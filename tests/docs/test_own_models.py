@@ -57,6 +57,7 @@ def test_the_forms_are_names():
             assert parsed(form)[0] in ("resnet.pocket", "net.py:make")
 
 
+@pytest.mark.untraced  # long, and other tests reach its lines
 def test_the_files_are_models_and_the_commands_work(tmp_path):
     folder = tmp_path / "here"
     folder.mkdir()

@@ -41,9 +41,17 @@ def test_no_family_for_other_networks():
         to_torchvision(create_model("lenet5", in_chans=1).state_dict())
 
 
-@pytest.mark.parametrize(("name", "to"), [("resnet18", "torchvision"), ("convnext_tiny", "timm"), ("vgg11_bn", "timm")])
-@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+@pytest.mark.parametrize(
+    ("name", "to", "suffix"),
+    [
+        ("resnet18", "torchvision", ".safetensors"),
+        ("resnet18", "torchvision", ".pth"),
+        ("convnext_tiny", "timm", ".safetensors"),
+        ("vgg11_bn", "timm", ".safetensors"),
+    ],
+)
 def test_there_and_back_again(name, to, suffix, tmp_path):
+    """Names and shapes have nothing to do with the form of the file: one network is enough for the second."""
     path, model = weights(name, tmp_path, num_classes=5)
     there = convert(path, to=to, out=tmp_path / f"there{suffix}", model=name)
     assert (there.from_layout, there.to_layout, there.num_classes, there.in_chans) == ("convatlas", to, 5, 3)

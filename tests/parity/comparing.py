@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import nn
@@ -69,40 +70,69 @@ class Difference:
 
 def compare(name: str, library: str) -> Difference:
     """How far our variant `name` is from the library's."""
+    mine = computed(name)
+    with torch.device("meta"):
+        theirs = reference(name, library)
+    theirs = theirs.to_empty(device="cpu").to(mine.x.dtype)
+    return mine.apart(theirs, MODELS[name].family, library.partition(",")[0])
+
+
+@lru_cache(maxsize=1)
+def computed(name: str) -> "Computed":
+    """What ours computes, once for all libraries that have it."""
     dtype = torch.float64 if name in IN_FLOAT64 else torch.float32
     with torch.device("meta"):
-        theirs, ours = reference(name, library), create_model(name)
-    theirs, ours = theirs.to_empty(device="cpu").to(dtype), ours.to_empty(device="cpu").to(dtype)
+        ours = create_model(name)
     size = IMAGE_SIZE.get(name, SMALL_IMAGE_SIZE)
     x = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(1), dtype=dtype)
-    return apart(ours, theirs, MODELS[name].family, library.partition(",")[0], x)
+    return Computed(ours.to_empty(device="cpu").to(dtype), x)
 
 
-def apart(ours: Network, theirs: nn.Module, family: str, layout: str, x: torch.Tensor) -> Difference:
-    """Draw weights and BatchNorm statistics in the reference, rename them to ours, and compare everything for the images x."""
-    draw(theirs)
-    no_dropping(theirs)
-    no_dropping(ours)
-    report = load(ours, theirs.state_dict(), where=layout, name=family, classes_chosen=False)
-    assert (report.fresh, report.left_out, report.adapted) == ((), (), ())
-    with torch.no_grad():
-        evaluation = far(ours.eval()(x), theirs.eval()(x))
-    mine, yours = ours.train().training_logits(x), in_training(theirs.train(), x)
-    training = max(far(a, b) for (_, a), b in zip(mine, yours, strict=True))
-    weights = [weight for weight, _ in mine]
-    backward([logits for _, logits in mine], weights)
-    backward(yours, weights)
-    names = {theirs: ours for ours, theirs in layouts(family)[layout].rename(list(ours.state_dict())).items()}
-    gradients = far_all(
-        {key: p.grad for key, p in ours.named_parameters()},
-        {names[key]: p.grad for key, p in theirs.named_parameters()},
-    )
-    statistics = far_all(
-        {key: b for key, b in ours.named_buffers() if b.is_floating_point()},
-        {names[key]: b for key, b in theirs.named_buffers() if b.is_floating_point()},
-    )
-    params = sum(p.numel() for p in ours.parameters())
-    return Difference(params, x.dtype, evaluation, training, gradients, statistics)
+class Computed:
+    """Our network with random weights and BatchNorm statistics, and all that is compared of it for the images x."""
+
+    def __init__(self, ours: Network, x: torch.Tensor) -> None:
+        self.ours, self.x = ours, x
+        draw(ours)
+        no_dropping(ours)
+        self.before = {key: b.clone() for key, b in ours.named_buffers()}
+        with torch.no_grad():
+            self.evaluation = ours.eval()(x)
+        answers = ours.train().training_logits(x)
+        self.weights, self.logits = [weight for weight, _ in answers], [logits.detach() for _, logits in answers]
+        backward([logits for _, logits in answers], self.weights)
+        self.gradients = {key: p.grad for key, p in ours.named_parameters()}
+        self.statistics = {key: b.clone() for key, b in ours.named_buffers() if b.is_floating_point()}
+
+    def apart(self, theirs: nn.Module, family: str, layout: str) -> Difference:
+        """Give the reference our weights under its names, load them from it as from a file, and compare everything."""
+        x, state = self.x, {**self.ours.state_dict(), **self.before}
+        names = {theirs: ours for ours, theirs in layouts(family)[layout].rename(list(state)).items()}
+        no_dropping(theirs)
+        with torch.no_grad():
+            for key, tensor in theirs.state_dict().items():
+                tensor.copy_(state[names[key]].reshape(tensor.shape))
+        self._load(theirs, family, layout, names)
+        with torch.no_grad():
+            evaluation = far(self.evaluation, theirs.eval()(x))
+        yours = in_training(theirs.train(), x)
+        training = max(far(a, b) for a, b in zip(self.logits, yours, strict=True))
+        backward(yours, self.weights)
+        gradients = far_all(self.gradients, {names[key]: p.grad for key, p in theirs.named_parameters()})
+        floating = {names[key]: b for key, b in theirs.named_buffers() if b.is_floating_point()}
+        params = sum(p.numel() for p in self.ours.parameters())
+        return Difference(params, x.dtype, evaluation, training, gradients, far_all(self.statistics, floating))
+
+    def _load(self, theirs: nn.Module, family: str, layout: str, names: dict[str, str]) -> None:
+        """What `load` makes of the reference's tensors is the network that computed: ours is emptied first, and has them again."""
+        state = self.ours.state_dict()
+        with torch.no_grad():
+            for tensor in state.values():
+                tensor.fill_(-1)
+        report = load(self.ours, theirs.state_dict(), where=layout, name=family, classes_chosen=False)
+        assert (report.fresh, report.left_out, report.adapted) == ((), (), ())
+        for key, tensor in theirs.state_dict().items():
+            assert torch.equal(state[names[key]], tensor.reshape(state[names[key]].shape)), key
 
 
 def reference(name: str, library: str) -> nn.Module:
@@ -212,15 +242,17 @@ def far_all(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> f
     """The same over many tensors, relative to the largest value in the layer: the gradient of a bias before BatchNorm is 0 in
     theory and nothing but rounding in practice."""
     assert set(ours) == set(theirs)
-    largest: dict[str, float] = {}
+    apart: dict[str, float] = {}
+    for key, b in theirs.items():
+        a, layer = ours[key].reshape(b.shape), key.rpartition(".")[0]
+        if not torch.equal(a, b):
+            apart[layer] = max(apart.get(layer, 0.0), float((a - b).abs().max()))
+    largest = dict.fromkeys(apart, 0.0)
     for key, tensor in theirs.items():
         layer = key.rpartition(".")[0]
-        largest[layer] = max(largest.get(layer, 0.0), float(tensor.abs().max()))
-    pairs = ((key, ours[key].reshape(b.shape), b) for key, b in theirs.items())
-    return max(
-        (float((a - b).abs().max()) / largest[key.rpartition(".")[0]] for key, a, b in pairs if not torch.equal(a, b)),
-        default=0.0,
-    )
+        if layer in largest:
+            largest[layer] = max(largest[layer], float(tensor.abs().max()))
+    return max((apart[layer] / largest[layer] for layer in apart), default=0.0)
 
 
 def _pairs() -> list[tuple[str, str]]:

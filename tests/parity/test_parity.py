@@ -10,10 +10,19 @@ from convatlas.layers.network import Request
 from convatlas.models.efficientnet import V2, EfficientNet, EfficientNetConfig, FusedMBConv, MBConv, Row
 from convatlas.models.loading import load
 from convatlas.models.registry import MODELS, create_model
-from tests.parity.comparing import IN_FLOAT64, PAIRS, REBUILT, apart, compare, draw, far
+from tests.kept_memory import kept_memory
+from tests.parity.comparing import IN_FLOAT64, PAIRS, REBUILT, Computed, compare, computed, draw, far
 from tests.parity.reference_libraries import timm, torchvision
 
 pytestmark = pytest.mark.untraced  # long computations, whose lines other tests reach
+
+
+@pytest.fixture(scope="module", autouse=True)
+def networks_one_after_another():
+    """They take the memory that the one before gave back; the last is let go at the end."""
+    with kept_memory():
+        yield
+        computed.cache_clear()
 
 
 @pytest.mark.parametrize(("name", "library"), PAIRS)
@@ -55,7 +64,8 @@ def test_fused_blocks_in_float64():
     )
     config = EfficientNetConfig(stem=16, stages=rows, head=64, dropout=0.0, drop_path=0.0, conv=V2)
     ours = EfficientNet(config, Request(num_classes=1000, in_chans=3, image_size=224))
-    difference = apart(ours.double(), theirs.double(), "efficientnet", "torchvision", torch.randn(2, 3, 48, 48).double())
+    mine = Computed(ours.double(), torch.randn(2, 3, 48, 48).double())
+    difference = mine.apart(theirs.double(), "efficientnet", "torchvision")
     assert difference.largest < 1e-9
 
 

@@ -76,7 +76,6 @@ def test_a_command_that_is_killed_leaves_no_process_and_goes_on(local, tmp_path)
 
 
 @pytest.mark.slow
-@pytest.mark.untraced
 def test_ctrl_c_stops_every_run_and_says_how_to_go_on(tmp_path):
     (tmp_path / "plan.yaml").write_text(PLAN.replace("epochs: 1", "epochs: 400"))
     process = convatlas("run", "plan.yaml", "--no-measure", "--out", "s", folder=tmp_path)
@@ -104,7 +103,6 @@ sys.exit(code)
 
 
 @pytest.mark.slow
-@pytest.mark.untraced
 @pytest.mark.timeout(400)
 def test_a_ray_cluster_of_two_machines_makes_the_same_records(local, tmp_path):
     pytest.importorskip("ray")
@@ -123,7 +121,6 @@ def test_a_ray_cluster_of_two_machines_makes_the_same_records(local, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.untraced
 def test_a_run_may_take_two_processes(tmp_path):
     (tmp_path / "plan.yaml").write_text(PLAN.replace("[1e-3, 1e-2]", "[1e-2]") + "processes: 2\n")
     done(convatlas("run", "plan.yaml", "--no-measure", "--out", "s", folder=tmp_path))

@@ -61,7 +61,7 @@ def test_the_scheduler_killed_five_times_at_random_changes_nothing(whole, tmp_pa
             finally:
                 os._exit(code)
         if kills < 5:
-            time.sleep(draw.uniform(0.1, 1.0))
+            time.sleep(draw.uniform(0.05, 0.4))
             os.kill(child, signal.SIGKILL)
             kills += 1
         _, status = os.waitpid(child, 0)

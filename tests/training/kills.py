@@ -88,6 +88,11 @@ class DeadlyDisk(storage.Disk):
         super().remove(path)
 
 
+def data_for(changes):
+    """Small images, since no state depends on their size, but for the networks and the sizes of images that need larger ones."""
+    return small_data(size=32 if changes.get("model") == "lenet.pocket" or "sizes" in changes else 16)
+
+
 def die():
     """As the kernel's killer does it: nothing is finished, nothing is closed."""
     os.kill(os.getpid(), signal.SIGKILL)
@@ -130,9 +135,9 @@ def attempt(folder, changes, moment):
             if moment is not None:
                 prepare(moment)
             if (folder / "recipe.json").exists():
-                resume(folder, data=small_data())
+                resume(folder, data=data_for(changes))
             else:
-                train(small_recipe(**changes), fresh(folder), data=small_data())
+                train(small_recipe(**changes), fresh(folder), data=data_for(changes))
             code = 0
         finally:
             sys.stderr.flush()

@@ -46,17 +46,22 @@ def run_all(folder):
         for name, changes in AS_ONE.items():
             train(small_recipe(**changes), folder / name, data=small_data(), world=world)
         train(small_recipe(**APART), folder / "apart", data=small_data(), world=world)
-        train(small_recipe(**BROKEN), folder / "whole", data=small_data(), world=world)
+        train(small_recipe(**BROKEN), folder / "whole", data=tiny(), world=world)
         # Only the second process is asked to stop.
         stop_broken(folder / "cut", world, StopAfter(4 if world.rank else 10**9))
-        resume(folder / "cut", data=small_data(), world=world)
+        resume(folder / "cut", data=tiny(), world=world)
         stop_broken(folder / "left", world, StopAfter(9))
     os._exit(0)
 
 
+def tiny():
+    """Images of 16 pixels: what a run that was stopped holds does not depend on their size."""
+    return small_data(size=16)
+
+
 def stop_broken(folder, world, watch):
     try:
-        train(small_recipe(**BROKEN), folder, data=small_data(), watch=watch, world=world)
+        train(small_recipe(**BROKEN), folder, data=tiny(), watch=watch, world=world)
     except Stopped:
         return
     raise AssertionError("the run did not stop")
@@ -147,7 +152,7 @@ def test_each_process_keeps_what_is_its_own(runs):
 @pytest.mark.slow
 def test_another_number_of_processes_goes_on_and_says_so(runs):
     watch = StopAfter(10**9)
-    summary = resume(runs / "left", data=small_data(), watch=watch)
+    summary = resume(runs / "left", data=tiny(), watch=watch)
     assert watch.notes == ["not bit-exact: processes 2 -> 1"]
     assert (summary.status, summary.choices.processes, summary.images_seen) == ("finished", 1, 192)
     # The sums of both processes count: of only one, the loss of the epoch would be well below.
@@ -191,7 +196,14 @@ def test_the_number_of_processes_stands_among_the_choices():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("words", [("--batch-size", "127"), ("--minutes", "1"), ("--batch-size", "many")])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--batch-size", "127"),
+        pytest.param(("--minutes", "1"), marks=pytest.mark.untraced),
+        pytest.param(("--batch-size", "many"), marks=pytest.mark.untraced),
+    ],
+)
 def test_bad_input_is_said_once_and_nothing_is_written(tmp_path, words):
     code, out, said = ended(torchrun("convatlas", *DIGITS, *words, "--out", tmp_path / "run"))
     assert len(errors(said)) == 1, said
@@ -266,6 +278,7 @@ def test_a_killed_process_ends_all_with_a_line(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.untraced  # who is killed writes no lines down
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="the processes are found in /proc")
 def test_with_torchrun_killed_nobody_goes_on_alone(tmp_path):
     process = torchrun("convatlas", *DIGITS, "--epochs", "5000", "--out", tmp_path / "run")
@@ -315,6 +328,7 @@ def free_ports(n):
 
 
 @pytest.mark.slow
+@pytest.mark.untraced  # ten times what other tests do once
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks spare twenty starts of Python")
 def test_ten_runs_in_a_row_end_cleanly(tmp_path):
     script = TEN_TIMES.replace("WORDS", repr([*DIGITS, "--epochs", "1", "--batch-size", "640"]))

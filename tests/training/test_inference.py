@@ -19,7 +19,8 @@ from convatlas.training.inference import Engine, prepare
 from convatlas.training.inference_ways import WAYS, Way, as_it_is, ways_of
 from convatlas.training.loop import train
 
-from ..cli.makers import convatlas, picture_folder
+from ..cli.makers import picture_folder
+from ..cli.zygote import command
 from .makers import small_data, small_recipe
 
 POCKET = [name for name in MODELS if name.endswith(".pocket")]
@@ -332,15 +333,15 @@ def test_predictions_keep_their_order_around_what_cannot_be_read(run, tmp_path):
 
 @pytest.mark.slow
 def test_the_commands_take_engines(tmp_path):
-    made = convatlas("train", "lenet.pocket", "--epochs", "1", "--out", "run", folder=tmp_path)
+    made = command("train", "lenet.pocket", "--epochs", "1", "--out", "run", folder=tmp_path)
     assert made.returncode == 0, made.stderr
-    judged = convatlas("eval", "run", "--engine", "folded", "--explain", "--json", folder=tmp_path)
+    judged = command("eval", "run", "--engine", "folded", "--explain", "--json", folder=tmp_path)
     assert judged.returncode == 0, judged.stderr
     assert 0 <= json.loads(judged.stdout)["top1"] <= 1
     assert "computed by folded fp32: logits within" in judged.stderr
-    wrong = convatlas("eval", "run", "--engine", "bf16", folder=tmp_path)
+    wrong = command("eval", "run", "--engine", "bf16", folder=tmp_path)
     assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1)
     picture = next(picture_folder(tmp_path / "pictures", each=1).rglob("*.png"))
-    seen = convatlas("predict", "run", picture, "--explain", folder=tmp_path)
+    seen = command("predict", "run", picture, "--explain", folder=tmp_path)
     assert seen.returncode == 0, seen.stderr
     assert "computed by eager fp32 (fewer than 64 images" in seen.stderr

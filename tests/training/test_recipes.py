@@ -12,6 +12,7 @@ from convatlas.training.loop import train
 from convatlas.training.recipe import check_recipe
 from convatlas.training.recipes import RECIPES, find_recipe
 from tests.cli.makers import convatlas
+from tests.cli.zygote import command
 
 from .makers import small_data, small_recipe
 
@@ -69,7 +70,7 @@ def test_a_recipe_begins_a_run_and_options_replace_its_settings(tmp_path):
     assert {"device", "precision", "memory format", "threads", "optimizer", "allocator", "convolutions", "compile"} <= set(said)
     for reason in said.values():
         assert reason["chosen"] in done.stderr and reason["why"] in done.stderr
-    quiet = convatlas(*words[:-1], "--allocator", "system", folder=tmp_path)
+    quiet = command(*words[:-1], "--allocator", "system", folder=tmp_path)
     assert "memory format" not in quiet.stderr
 
 
@@ -79,11 +80,11 @@ def test_a_batch_that_was_asked_for_is_not_made_smaller_and_one_that_was_not_is(
     data, recipe = small_data(), small_recipe(batch_size=128)
     assert tied_to(recipe, data, batch_given=False).batch_size == 96
     assert tied_to(recipe, data, batch_given=True).batch_size == 128
-    refused = convatlas("train", "lenet.pocket", "--data", "digits", "--batch-size", "5000", folder=tmp_path)
+    refused = command("train", "lenet.pocket", "--data", "digits", "--batch-size", "5000", folder=tmp_path)
     assert refused.returncode == 2
     assert "batches of 5000 images are larger than" in refused.stderr
     assert not (tmp_path / "runs").exists()
-    wrong = convatlas("train", "lenet.pocket", "--allocator", "jemalloc", folder=tmp_path)
+    wrong = command("train", "lenet.pocket", "--allocator", "jemalloc", folder=tmp_path)
     assert wrong.returncode == 2 and "--allocator is 'jemalloc'. Choose auto or system." in wrong.stderr
 
 

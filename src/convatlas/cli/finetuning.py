@@ -4,7 +4,7 @@
 """
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,7 +19,9 @@ from convatlas.records.run import ModelConfig, Recipe, RunSummary
 from convatlas.records.tournament import PLAN, WINNER, Tournament, TournamentPlan
 from convatlas.transfer.known import AUTO, BALANCES, STRATEGIES
 
-DEFAULT_EPOCHS = 10
+DEFAULT_EPOCHS, CACHED_EPOCHS = 10, 30
+LR_STEPS = 60
+"""Of the range test: an eighth of an epoch of 5,000 images in batches of 32, and some epochs of a small set."""
 SETTINGS = (
     "epochs", "minutes", "seed", "batch_size", "optimizer", "lr", "weight_decay", "schedule", "warmup", "label_smoothing", "ema",
     "clip_grad", "flip", "patience", "precision", "device", "skip_unreadable", "validation",
@@ -38,9 +40,11 @@ def finetune(
     minutes: Annotated[float | None, typer.Option("--minutes", help="Budget of the tournament, or of the training.")] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="New folder for the result (default: below runs/).")] = None,
     resume: Annotated[Path | None, typer.Option("--resume", help="Go on with what is unfinished in this folder.")] = None,
+    data_root: Annotated[Path | None, typer.Option("--data-root", help="With --resume: where the images are now.")] = None,
     seed: Annotated[int, typer.Option("--seed", help="Decides folds, order, augmentation and the new classifier.")] = 0,
     folds: Annotated[int, typer.Option("--folds", help="Of the tournament's cross-validation.")] = 3,
     seeds: Annotated[int, typer.Option("--seeds", help="Trainings of each finalist, with other seeds and folds.")] = 3,
+    halving: Annotated[bool, typer.Option("--halving/--no-halving", help="Only the better half goes on after a round.")] = True,
     augment: Annotated[str | None, typer.Option("--augment", help=f"{', '.join(POLICIES)} (light; probe: none).")] = None,
     mixup: Annotated[float, typer.Option("--mixup", help="MixUp's alpha; 0: none.")] = 0.0,
     cutmix: Annotated[float, typer.Option("--cutmix", help="CutMix's alpha; 0: none.")] = 0.0,
@@ -54,6 +58,7 @@ def finetune(
     cache: Annotated[bool, typer.Option("--cache/--no-cache", help="A probe computes the features of each image once.")] = True,
     batch_size: o.BatchSize = 32,
     lr: Annotated[float | None, typer.Option("--lr", help="Peak learning rate (default: the strategy's).")] = None,
+    find_lr: Annotated[bool, typer.Option("--find-lr", help="Find the learning rate by a range test first.")] = False,
     optimizer: o.Optimizer = "adamw",
     weight_decay: Annotated[float, typer.Option("--weight-decay")] = 0.01,
     schedule: o.Schedule = "cosine",
@@ -62,7 +67,7 @@ def finetune(
     ema: o.Ema = 0.0,
     clip_grad: o.ClipGrad = 1.0,
     flip: Annotated[bool, typer.Option("--flip/--no-flip", help="Mirror half of the images.")] = True,
-    patience: Annotated[int, typer.Option("--patience", help="End after so many epochs without gain; 0: never.")] = 0,
+    patience: o.Patience = 0,
     validation: Annotated[float, typer.Option("--validation", help="Held out where there is no validation split.")] = 0.15,
     image_size: Annotated[int | None, typer.Option("--image-size", help="Pixels that the network sees.")] = None,
     precision: o.Precision = "auto",
@@ -76,8 +81,10 @@ def finetune(
     o.use_allocator("auto")
     if resume is not None:
         o.nothing_beside_resume(context)
-        _resume(resume, threads=threads, explain=explain, as_json=as_json)
+        _resume(resume, data_root, threads=threads, explain=explain, as_json=as_json)
         return
+    if data_root is not None:
+        raise UserError("--data-root is for --resume", fix="Name the images as the first argument.")
     if data is None:
         raise UserError("no images are named", fix="Give a folder with one folder of pictures for each class.")
     o.check_new(out)
@@ -94,10 +101,13 @@ def finetune(
         image_size=image_size,
         folds=folds,
         seeds=seeds,
+        halving=halving,
     )
+    if find_lr and (strategy == AUTO or lr is not None):
+        raise UserError("--find-lr is for one strategy without --lr", fix="Name it with --strategy, or leave --find-lr out.")
     if epochs is None and minutes is None:
-        wanted.settings["epochs"] = DEFAULT_EPOCHS
-    _begin(wanted, out, tournament=strategy == AUTO, threads=threads, explain=explain, as_json=as_json)
+        wanted.settings["epochs"] = CACHED_EPOCHS if strategy == "probe" and cache else DEFAULT_EPOCHS
+    _begin(wanted, out, tournament=strategy == AUTO, find_lr=find_lr, threads=threads, explain=explain, as_json=as_json)
 
 
 @dataclass(frozen=True)
@@ -115,6 +125,7 @@ class Wanted:
     image_size: int | None
     folds: int
     seeds: int
+    halving: bool
 
 
 def _names(strategy: str, strategies: str | None) -> tuple[str, ...]:
@@ -129,7 +140,9 @@ def _names(strategy: str, strategies: str | None) -> tuple[str, ...]:
     return names if strategy != AUTO or "scratch" in names else (*names, "scratch")
 
 
-def _begin(wanted: Wanted, out: Path | None, *, tournament: bool, threads: int | None, explain: bool, as_json: bool) -> None:
+def _begin(
+    wanted: Wanted, out: Path | None, *, tournament: bool, find_lr: bool, threads: int | None, explain: bool, as_json: bool
+) -> None:
     from convatlas.cli.working import say_what_it_is, use_threads
     from convatlas.transfer.tournament import begin
 
@@ -139,6 +152,8 @@ def _begin(wanted: Wanted, out: Path | None, *, tournament: bool, threads: int |
     recipes, data = _recipes(wanted)
     folder = out or o.fresh_folder(f"finetune-{wanted.model}")
     say_what_it_is(data)
+    if find_lr:
+        recipes[0] = _with_found_lr(recipes[0], data)
     if not tournament:
         _single(recipes[0], folder, data, explain=explain, as_json=as_json)
         return
@@ -152,8 +167,9 @@ def _begin(wanted: Wanted, out: Path | None, *, tournament: bool, threads: int |
         seed=wanted.settings["seed"],
         validation=wanted.settings["validation"],
         skip_unreadable=wanted.settings["skip_unreadable"],
+        halving=wanted.halving,
     )
-    begin(plan, folder)
+    begin(plan, folder, data)
     _tournament(folder, data, explain=explain, as_json=as_json)
 
 
@@ -188,6 +204,28 @@ def _recipes(wanted: Wanted) -> tuple[list[Recipe], Any]:
     return recipes, data
 
 
+def _with_found_lr(recipe: Recipe, data: Any) -> Recipe:
+    """The recipe with the learning rate that the range test suggests, if it suggests one."""
+    from convatlas.cli.progress import loading_bar
+    from convatlas.training.lr_range import lr_range
+    from convatlas.transfer.tuning import method_of
+
+    with loading_bar() as bar:
+        found = lr_range(
+            recipe,
+            data=data,
+            low=1e-6,
+            steps=LR_STEPS,
+            method=method_of(recipe, data),
+            progress=lambda done, total: bar("range test", done, total),
+        )
+    if found.suggestion is None:
+        say(f"learning rate {recipe.lr:g}, as the strategy has it; the range test suggests {found.rule}")
+        return recipe
+    say(f"learning rate {found.suggestion:.2g}: {found.rule} in a range test of {len(found.steps)} steps")
+    return replace(recipe, lr=found.suggestion)
+
+
 def _again(folder: Path) -> str:
     return f"convatlas finetune --resume {shlex.quote(str(folder))}"
 
@@ -199,8 +237,13 @@ def _single(recipe: Recipe, folder: Path, data: Any, *, explain: bool, as_json: 
     from convatlas.transfer.tuning import method_of
 
     method = method_of(recipe, data)
+    trained = go_on and codec.read(RunSummary, folder / "summary.json").status == "finished"
+    if trained and (folder / "README.md").exists():
+        raise UserError(f"{folder} is finished already", fix="Use `convatlas eval` or `convatlas predict`.")
     with watching(1, folder, _again(folder), explain=explain) as watch:
-        if go_on:
+        if trained:
+            say("trained already; what was still to be written is written now")
+        elif go_on:
             loop.resume(folder, data=data, watch=watch, method=method)
         else:
             loop.train(recipe, folder, data=data, watch=watch, method=method)
@@ -247,12 +290,10 @@ def _tell_folder(folder: Path, data: Any) -> None:
 def _tournament(folder: Path, data: Any, *, explain: bool, as_json: bool) -> None:
     from convatlas.cli.working import watching
     from convatlas.report.tournament import tournament_page
-    from convatlas.transfer.tournament import run_tournament, rungs_of, strategy_of
+    from convatlas.transfer.tournament import rounds_of, run_tournament
 
     plan = codec.read(TournamentPlan, folder / PLAN)
-    names = [strategy_of(recipe) for recipe in plan.recipes]
-    rungs = rungs_of(len(names) - 1, plan.finals)
-    runs = sum((min(rung.strategies, len(names) - 1) + 1) * rung.trials for rung in rungs) + 1
+    runs = sum((rung.strategies + 1) * rung.trials for rung in rounds_of(plan)) + 1
     with watching(runs, folder, _again(folder), explain=explain) as watch:
         result = run_tournament(folder, data=data, watch=watch)
     _complete(folder / WINNER, data)
@@ -279,36 +320,17 @@ def _tell_tournament(result: Tournament) -> None:
         tell(f"  95 % interval {low:.1%} to {high:.1%}")
 
 
-def _resume(folder: Path, *, threads: int | None, explain: bool, as_json: bool) -> None:
-    from convatlas.cli.working import use_threads
+def _resume(folder: Path, data_root: Path | None, *, threads: int | None, explain: bool, as_json: bool) -> None:
+    from convatlas.cli.working import load_for, use_threads
 
     use_threads(threads)
     plan = folder / PLAN
     if plan.exists():
         begun = codec.read(TournamentPlan, plan)
-        data = _load(begun.place, begun.recipes[0])
-        _tournament(folder, data, explain=explain, as_json=as_json)
+        first, place = begun.recipes[0], None if begun.place in _named() else Path(begun.place)
+        _tournament(folder, load_for(first, data_root or place), explain=explain, as_json=as_json)
         return
     recipe = codec.read(Recipe, folder / "recipe.json")
     if recipe.tuning is None:
         raise UserError(f"{folder} is a run of ordinary training", fix=f"Use `convatlas train --resume {folder}`.")
-    from convatlas.data.places import recall
-
-    place = recall(recipe.data_fingerprint)
-    data = _load(str(place) if place is not None else recipe.data, recipe)
-    _single(recipe, folder, data, explain=explain, as_json=as_json, go_on=True)
-
-
-def _load(place: str, recipe: Recipe) -> Any:
-    from convatlas.cli.progress import loading_bar
-    from convatlas.transfer.plan import load_for_tuning
-
-    assert recipe.tuning is not None
-    with loading_bar() as progress:
-        return load_for_tuning(
-            place,
-            recipe.tuning.preprocessing,
-            validation=recipe.validation,
-            skip_unreadable=recipe.skip_unreadable,
-            progress=progress,
-        )
+    _single(recipe, folder, load_for(recipe, data_root), explain=explain, as_json=as_json, go_on=True)

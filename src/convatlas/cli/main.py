@@ -26,6 +26,7 @@ from convatlas.cli import (
     recipes,
     scaling,
     schedules,
+    sharing,
     showing,
     studies,
     training,
@@ -52,6 +53,7 @@ app.command("train")(training.train)
 app.command("finetune")(finetuning.finetune)
 app.command("eval")(training.evaluate)
 app.command("predict")(training.predict)
+app.command("push")(sharing.push)
 app.command("report")(comparing.report)
 app.command("list")(atlas.list_models)
 app.command("show")(showing.show)

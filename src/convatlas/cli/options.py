@@ -31,6 +31,7 @@ Warmup = Annotated[float, typer.Option("--warmup", help="Share of the budget spe
 LabelSmoothing = Annotated[float, typer.Option("--label-smoothing")]
 Ema = Annotated[float, typer.Option("--ema", help="Decay of the weights' moving average; 0: none.")]
 ClipGrad = Annotated[float, typer.Option("--clip-grad", help="Largest gradient norm; 0: no clipping.")]
+Patience = Annotated[int, typer.Option("--patience", help="End after so many epochs without a lower validation loss; 0: never.")]
 Flip = Annotated[bool | None, typer.Option("--flip/--no-flip", help="Mirror half of the images (default: not for digits).")]
 Crop = Annotated[int | None, typer.Option("--crop", help="Shift images by up to this many pixels (default: an eighth).")]
 Cutout = Annotated[int, typer.Option("--cutout", help="Blank a square of this side, in pixels.")]

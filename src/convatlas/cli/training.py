@@ -42,6 +42,7 @@ def train(
     label_smoothing: o.LabelSmoothing = 0.1,
     ema: o.Ema = 0.0,
     clip_grad: o.ClipGrad = 1.0,
+    patience: o.Patience = 0,
     flip: o.Flip = None,
     crop: o.Crop = None,
     cutout: o.Cutout = 0,
@@ -171,7 +172,9 @@ def _tell_run(summary: RunSummary, folder: Path, *, as_json: bool) -> None:
 
 
 def evaluate(
+    context: typer.Context,
     folder: Annotated[Path, typer.Argument(help="A run folder.")],
+    data: Annotated[str | None, typer.Argument(help="Other images: a folder, a CSV list, or a set of `convatlas data`.")] = None,
     split: Annotated[str, typer.Option("--split", help="train, val or test. Each look at test is counted.")] = "val",
     data_root: o.DataRoot = None,
     threads: o.Threads = None,
@@ -180,9 +183,12 @@ def evaluate(
     code: o.Code = None,
     as_json: o.Json = False,
 ) -> None:
-    """Judge a finished run on a split of its data."""
+    """Judge a finished run on a split of its data, or on other images."""
     if split not in ("train", "val", "test"):
         raise UserError(f"there is no split called {split!r}", fix="Choose train, val or test.")
+    if data is not None:
+        _evaluate_on(context, folder, data, threads=threads, code=code, as_json=as_json)
+        return
     recipe = codec.read(Recipe, folder / "recipe.json")
     o.trust_code(code)
     from convatlas.cli.working import load_for, use_threads
@@ -201,6 +207,26 @@ def evaluate(
     if split == "test":
         looks = codec.read(RunSummary, folder / "summary.json").test_looks
         say(f"looks at the test split so far: {looks}")
+
+
+def _evaluate_on(
+    context: typer.Context, folder: Path, data: str, *, threads: int | None, code: list[Path] | None, as_json: bool
+) -> None:
+    """Judge the network in the folder on other images."""
+    for name in ("split", "data_root", "engine", "explain"):
+        if o.on_the_command_line(context, name):
+            option = f"--{name.replace('_', '-')}"
+            raise UserError(f"{option} is for the data that the run was made with", fix="Leave it out, or the other images.")
+    config = codec.read(ModelConfig, folder / "config.json")
+    o.trust_code(code)
+    from convatlas.cli.progress import loading_bar
+    from convatlas.cli.working import use_threads
+    from convatlas.transfer.judging import evaluate_on
+
+    use_threads(threads)
+    with loading_bar() as progress:
+        outcome = evaluate_on(folder, data, progress=progress)
+    tell_json(outcome) if as_json else _tell_evaluation(outcome, config.model)
 
 
 def _tell_choice(choice: InferenceChoice, *, explain: bool) -> None:

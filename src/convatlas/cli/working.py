@@ -22,10 +22,12 @@ from convatlas.data.places import recall
 from convatlas.errors import UserError
 from convatlas.models.registry import find_variant
 from convatlas.records.run import EpochMetrics, Recipe
+from convatlas.records.weights import Preprocessing
 from convatlas.training.distributed import ALONE, World, joined, own_threads
 from convatlas.training.outcome import Stopped
 from convatlas.training.prepare import named
 from convatlas.training.watch import Progress
+from convatlas.transfer.plan import prepared_for
 
 SECONDS_TO_END = 2.0
 """What a second signal leaves a run to write down how it ended."""
@@ -52,21 +54,24 @@ def in_turn(world: World, load: Callable[[], DataSet]) -> DataSet:
     return load() if data is None else data
 
 
-def load(chosen: DataOptions, *, quiet: bool = False) -> DataSet:
-    """The data that the options name, with a progress bar for what takes long unless `quiet`."""
+def load(chosen: DataOptions, *, how: Preprocessing | None = None, quiet: bool = False) -> DataSet:
+    """The data that the options name, as `how` wants them if given, with a progress bar for what takes long unless `quiet`."""
     if chosen.root is not None and chosen.name in CATALOG and CATALOG[chosen.name].kind == "built in":
         raise UserError(f"{chosen.name} is built in and lies nowhere", fix="Leave --data-root out.")
     with nullcontext() if quiet else loading_bar() as progress:
-        return load_data(
+        data = load_data(
             chosen.name,
             root=chosen.root,
-            image_size=chosen.image_size,
+            image_size=chosen.image_size if how is None else how.resize or how.crop,
+            crop=None if how is None else how.crop,
+            interpolation="bicubic" if how is None else how.interpolation,
             validation=chosen.validation,
             skip_unreadable=chosen.skip_unreadable,
             fraction=chosen.fraction,
             verify=chosen.verify,
             progress=progress,
         )
+    return data if how is None else prepared_for(data, how)
 
 
 def say_what_it_is(data: DataSet) -> None:
@@ -78,6 +83,9 @@ def say_what_it_is(data: DataSet) -> None:
         if lacking and len(images):
             more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
             say(f"note: no {split} image of {', '.join(lacking[:3])}{more}")
+    for each in data.shared:
+        what = f"{each.count:,} of {each.total:,} {each.split} pictures lie in {each.other} too"
+        say(f"note: {what}, such as {each.example[0]} = {each.example[1]}, and flatter the figures; `convatlas check` lists them")
 
 
 def load_for(recipe: Recipe, root: Path | None, *, quiet: bool = False) -> DataSet:
@@ -86,7 +94,8 @@ def load_for(recipe: Recipe, root: Path | None, *, quiet: bool = False) -> DataS
     Its content is compared with the run's fingerprint, which says more than the published checksums.
     """
     place = root or recall(recipe.data_fingerprint)
-    return load(data_of(recipe, place, verify=False), quiet=quiet)
+    how = None if recipe.tuning is None else recipe.tuning.preprocessing
+    return load(data_of(recipe, place, verify=False), how=how, quiet=quiet)
 
 
 def named_here(recipe: Recipe) -> Recipe:

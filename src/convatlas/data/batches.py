@@ -108,10 +108,10 @@ def evaluation_batches(
 
 
 def centre(images: Tensor, size: int | None) -> Tensor:
-    """The middle `size` x `size` pixels of images (..., H, W), a view of them; None: all."""
+    """The middle `size` x `size` pixels of images (..., H, W), rounded as torchvision does, a view of them; None: all."""
     if size is None or tuple(images.shape[-2:]) == (size, size):
         return images
-    top, left = ((extent - size) // 2 for extent in images.shape[-2:])
+    top, left = (round((extent - size) / 2) for extent in images.shape[-2:])
     return images[..., top : top + size, left : left + size]
 
 

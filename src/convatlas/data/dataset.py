@@ -25,6 +25,17 @@ class ImageSet:
 
 
 @dataclass(frozen=True)
+class Shared:
+    """How many of the `total` pictures of `split` are, byte for byte, in `other` too, and one of them by both its names."""
+
+    split: str
+    other: str
+    count: int
+    total: int
+    example: tuple[str, str]
+
+
+@dataclass(frozen=True)
 class Reading:
     """What a reader found, before a validation split is held out and images are resized.
 
@@ -39,6 +50,7 @@ class Reading:
     fingerprint: str
     skipped: tuple[str, ...] = ()
     split: dict[str, tuple[str, ...]] | None = None
+    shared: tuple[Shared, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -47,8 +59,8 @@ class DataSet:
 
     `mean` and `std` are per channel, of the training images / 255. `fingerprint` (32 hex digits) identifies the content
     wherever the files lie and however the validation split is drawn. `skipped` names unreadable images that were left
-    out; `split` the relative paths in each split, for data that comes as files (None otherwise). `crop`: networks see the middle
-    so many pixels a side of each image (None: all of it).
+    out; `split` the relative paths in each split, for data that comes as files (None otherwise), and `shared` tells which splits
+    have files in common. `crop`: networks see the middle so many pixels a side of each image (None: all of it).
     """
 
     name: str
@@ -62,6 +74,7 @@ class DataSet:
     fingerprint: str
     skipped: tuple[str, ...] = ()
     split: dict[str, tuple[str, ...]] | None = None
+    shared: tuple[Shared, ...] = ()
     crop: int | None = None
 
     @property

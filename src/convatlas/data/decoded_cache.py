@@ -42,12 +42,12 @@ class Decoded:
     digests: tuple[str | None, ...]
 
 
-def key_of(files: Sequence[tuple[str, Path]], *, size: int, channels: int) -> str:
-    """32 hex digits for all that decides the pixels of `files`, (name in records, path), at `size` pixels in `channels`.
+def key_of(files: Sequence[tuple[str, Path]], *, size: int, channels: int, crop: int | None, interpolation: str) -> str:
+    """32 hex digits for all that decides the pixels of `files`, (name in records, path), as `decode_picture` takes the others.
 
     Call it before the files are read: one that changes meanwhile then has another key the next time.
     """
-    digest = hashlib.sha256(repr((_FORMAT, RULES, PIL.__version__, size, channels)).encode())
+    digest = hashlib.sha256(repr((_FORMAT, RULES, PIL.__version__, size, channels, crop or size, interpolation)).encode())
     for name, path in files:
         digest.update(repr((name, _state(path))).encode("utf-8", "surrogateescape"))
     return digest.hexdigest()[:32]

@@ -1,6 +1,7 @@
 """From a name to a data set in memory. Its batches: `convatlas.data.batches`."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from convatlas.data import places
@@ -8,6 +9,7 @@ from convatlas.data.batches import scaled
 from convatlas.data.catalog import CATALOG
 from convatlas.data.dataset import DataSet, ImageSet, Reading, channel_statistics
 from convatlas.data.download import download_entry
+from convatlas.data.pictures import INTERPOLATIONS
 from convatlas.data.readers.cifar import read_cifar
 from convatlas.data.readers.csv_list import read_csv_list
 from convatlas.data.readers.digits import read_digits
@@ -20,6 +22,8 @@ from convatlas.errors import UserError, unknown_name
 
 Progress = Callable[[str, int, int], None]
 
+LARGEST_IMAGE = 2048
+"""Pixels a side."""
 PICTURE_SIZE = 64
 """Photographs keep what a person needs to tell them apart at this size, and a pocket network trains on it within minutes."""
 
@@ -33,6 +37,8 @@ def load_data(
     seed: int = 0,
     skip_unreadable: bool = False,
     fraction: float = 1.0,
+    crop: int | None = None,
+    interpolation: str = "bicubic",
     verify: bool = True,
     download: bool = False,
     progress: Progress | None = None,
@@ -45,6 +51,8 @@ def load_data(
     list without any splits is parted 70/15/15 instead). Unreadable images are an error unless `skip_unreadable`.
     `fraction` of the training images that are then left is kept, class by class, at least one of each: those that any smaller
     fraction has are among them.
+    `crop`: networks see the middle so many pixels a side, and pictures are cut as torchvision and timm would for that;
+    `interpolation` is how images are scaled, "bicubic" or "bilinear".
     `verify` checks checksums; `download` fetches a published set that is not there, to `root` or the cache.
     Pictures of `folder` and `csv` are decoded once and then mapped from a cache until a file changes (see `decoded_cache`).
     `progress(what, done, total)` is called while pictures are read (images) or files fetched (bytes).
@@ -52,25 +60,30 @@ def load_data(
     """
     if name not in CATALOG:
         raise unknown_name("data set", name, CATALOG, where="`convatlas data` lists them.")
-    _check_settings(image_size, validation, fraction)
+    _check_settings(image_size, validation, fraction, interpolation)
     if download and CATALOG[name].kind == "files" and places.found(name, root) is None:
         download_entry(name, root or places.cache_folder() / name, progress=progress)
     if CATALOG[name].kind == "your own":
         size = image_size or PICTURE_SIZE
         place = _place_of_own(name, root)
-        reading = _read_own(name, Request(place, size, validation, seed, skip_unreadable, progress))
+        reading = _read_own(name, Request(place, size, validation, seed, skip_unreadable, progress, crop, interpolation))
     else:
         reading = _read_published(name, root, verify=verify)
-    return _complete(name, reading, image_size=image_size, validation=validation, fraction=fraction, seed=seed)
+    data = _complete(
+        name, reading, image_size=image_size, interpolation=interpolation, validation=validation, fraction=fraction, seed=seed
+    )
+    return replace(data, crop=crop)
 
 
-def _check_settings(image_size: int | None, validation: float, fraction: float) -> None:
-    if image_size is not None and not 1 <= image_size <= 2048:
-        raise UserError(f"the image size is {image_size} pixels", fix="Choose one from 1 to 2048.")
+def _check_settings(image_size: int | None, validation: float, fraction: float, interpolation: str) -> None:
+    if image_size is not None and not 1 <= image_size <= LARGEST_IMAGE:
+        raise UserError(f"the image size is {image_size} pixels", fix=f"Choose one from 1 to {LARGEST_IMAGE}.")
     if not 0 <= validation < 1:
         raise UserError(f"the validation share is {validation}", fix="Choose one from 0 up to but not including 1.")
     if not 0 < fraction <= 1:
         raise UserError(f"the fraction of the training images is {fraction}", fix="Choose one above 0, at most 1.")
+    if interpolation not in INTERPOLATIONS:
+        raise unknown_name("interpolation", interpolation, INTERPOLATIONS, where=f"Known: {', '.join(INTERPOLATIONS)}.")
 
 
 def _read_published(name: str, root: Path | None, *, verify: bool) -> Reading:
@@ -97,7 +110,16 @@ def _read_own(name: str, request: Request) -> Reading:
     return reading
 
 
-def _complete(name: str, reading: Reading, *, image_size: int | None, validation: float, fraction: float, seed: int) -> DataSet:
+def _complete(
+    name: str,
+    reading: Reading,
+    *,
+    image_size: int | None,
+    interpolation: str,
+    validation: float,
+    fraction: float,
+    seed: int,
+) -> DataSet:
     """The reading with a validation split, resized, and with the statistics of what is left for training."""
     train, val = reading.train, reading.val
     if val is None:
@@ -106,7 +128,7 @@ def _complete(name: str, reading: Reading, *, image_size: int | None, validation
         train, val = train.subset(kept), train.subset(held)
     if fraction < 1:
         train = train.subset(fraction_of(train.labels.tolist(), share=fraction, seed=seed))
-    parts = [_resized(part, image_size) for part in (train, val, reading.test)]
+    parts = [_resized(part, image_size, interpolation) for part in (train, val, reading.test)]
     mean, std = channel_statistics(parts[0].images)
     return DataSet(
         name=name,
@@ -120,11 +142,12 @@ def _complete(name: str, reading: Reading, *, image_size: int | None, validation
         fingerprint=reading.fingerprint,
         skipped=reading.skipped,
         split=reading.split,
+        shared=reading.shared,
     )
 
 
-def _resized(images: ImageSet, size: int | None) -> ImageSet:
-    """All images at size x size pixels, bicubic with antialiasing; None or the size they have leaves them as they are."""
+def _resized(images: ImageSet, size: int | None, interpolation: str) -> ImageSet:
+    """All images at size x size pixels, with antialiasing; None or the size they have leaves them as they are."""
     if size is None or tuple(images.images.shape[2:]) == (size, size):
         return images
-    return ImageSet(scaled(images.images, size, mode="bicubic"), images.labels)
+    return ImageSet(scaled(images.images, size, mode=interpolation), images.labels)

@@ -2,10 +2,11 @@
 
 The rules: transparency is composited on white; CMYK and other colour spaces become RGB by Pillow's formulas; 16-bit grey is
 scaled to 8 bits; of an animation the first frame counts; the EXIF orientation is applied (an unreadable EXIF block counts
-as none). The middle square is scaled to the size asked for, bicubic with antialiasing. A JPEG much larger than that is decoded
-at a half, a quarter or an eighth of its extent, the smallest whose sides are both at least twice the size asked for (libjpeg then
-averages pixels while decoding, which is several times as fast and moves a pixel by about one grey level); without a size all
-pixels are decoded. Floating-point pixels are refused.
+as none). The shorter side is brought to the size asked for, with antialiasing, and the middle square cut out, by the rounding of
+torchvision and timm, so that published weights get the pixels they know. A JPEG much larger than that is decoded at a half, a
+quarter or an eighth of its extent, the smallest whose sides are both at least twice the size asked for (libjpeg then averages
+pixels while decoding, which is several times as fast and moves a pixel by about one grey level); without a size all pixels are
+decoded. Floating-point pixels are refused.
 """
 
 import struct
@@ -24,12 +25,15 @@ from torch import Tensor
 
 from convatlas.errors import UserError
 
-RULES = 2
+RULES = 3
 """Counts the changes of these rules: pixels decoded by other rules are not taken for those of today's."""
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 MAX_PIXELS = 40_000_000
 _MAX_FILE_BYTES = 256_000_000
+INTERPOLATIONS = ("bicubic", "bilinear")
+_LONGEST = 4
+"""Pictures up to so many times as long as wide are scaled whole: of others the middle alone, which is equal but for rounding."""
 _GREY_16 = frozenset({"I;16", "I;16L", "I;16B", "I;16N", "I"})
 _FIX = "Replace or remove it, or leave such pictures out with --skip-unreadable."
 
@@ -39,13 +43,16 @@ def printable(path: Path | str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in str(path))
 
 
-def read_picture(path: Path, *, size: int | None, channels: int) -> Tensor:
+def read_picture(
+    path: Path, *, size: int | None, channels: int, crop: int | None = None, interpolation: str = "bicubic"
+) -> Tensor:
     """The picture in the regular file `path` as uint8 (channels, H, W); its middle square at `size` pixels (None: all, as it is).
 
-    `channels` is 1 for grey, 3 for RGB. Raises UserError that names the file.
+    `channels` is 1 for grey, 3 for RGB. `crop` and `interpolation` as for `decode_picture`. Raises UserError that names the file.
     """
     with quiet_pillow():
-        return decode_picture(file_content(path), size=size, channels=channels, where=printable(path))
+        content, where = file_content(path), printable(path)
+        return decode_picture(content, size=size, channels=channels, where=where, crop=crop, interpolation=interpolation)
 
 
 def file_content(path: Path) -> bytes:
@@ -61,8 +68,20 @@ def file_content(path: Path) -> bytes:
         raise UserError(f"{printable(path)} cannot be read: {error.strerror}", fix=_FIX) from None
 
 
-def decode_picture(content: bytes, *, size: int | None, channels: int, where: str) -> Tensor:
-    """`content`, the bytes of a picture file, as `read_picture` gives it. `where` names the file. Call within `quiet_pillow`."""
+def decode_picture(
+    content: bytes,
+    *,
+    size: int | None,
+    channels: int,
+    where: str,
+    crop: int | None = None,
+    interpolation: str = "bicubic",
+) -> Tensor:
+    """`content`, the bytes of a picture file, as `read_picture` gives it. `where` names the file. Call within `quiet_pillow`.
+
+    `crop`: the square lies so that its middle `crop` pixels a side (None: all) are those that torchvision and timm cut out, which
+    may be half a pixel off the middle. `interpolation` is "bicubic" or "bilinear".
+    """
     if not content:
         raise UserError(f"{where} is empty (0 bytes)", fix=_FIX)
     _check_complete(content, where)
@@ -70,11 +89,13 @@ def decode_picture(content: bytes, *, size: int | None, channels: int, where: st
         with Image.open(BytesIO(content), formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise UserError(f"{where} has {image.width}x{image.height} pixels, more than {MAX_PIXELS:,}", fix=_FIX)
+            extent = image.size
             if size is not None:
                 # Does nothing but for JPEG.
                 image.draft(None, (2 * size, 2 * size))
             image.load()
             upright = _upright(image)
+            extent = extent if upright.size == image.size else extent[::-1]
             plain = _in_colours(upright, channels, where)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise UserError(f"{where} has more than {MAX_PIXELS:,} pixels", fix=_FIX) from None
@@ -83,7 +104,7 @@ def decode_picture(content: bytes, *, size: int | None, channels: int, where: st
     except (OSError, ValueError, SyntaxError, struct.error, EOFError, KeyError, IndexError, TypeError, zlib.error) as error:
         raise UserError(f"{where} is damaged: {printable(str(error)) or type(error).__name__}", fix=_FIX) from None
     if size is not None:
-        plain = _middle_square(plain, size)
+        plain = _middle_square(plain, size, crop or size, Image.Resampling[interpolation.upper()], extent)
     pixels = np.asarray(plain, dtype=np.uint8).reshape(plain.height, plain.width, channels)
     return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
 
@@ -127,14 +148,19 @@ def _from_16_bits(image: Image.Image, where: str) -> Image.Image:
     return Image.fromarray(((levels + 128) // 257).astype(np.uint8))
 
 
-def _middle_square(image: Image.Image, size: int) -> Image.Image:
-    """The largest centred square, scaled: what scaling the shorter side and cutting out the middle gives, pixel for pixel.
+def _middle_square(image: Image.Image, size: int, crop: int, filtered: Image.Resampling, extent: tuple[int, int]) -> Image.Image:
+    """The shorter side scaled to `size`, and the square of that size cut out whose middle `crop` pixels are torchvision's.
 
-    Naming the square as the source keeps a 1 x 5000 picture from growing without bound on the way.
+    `extent` is that of the picture in its file, of which fewer pixels may have been decoded.
+
+    For a long picture the square is named as the source: otherwise 1 x 5000 pixels would grow without bound on the way.
     """
-    side = min(image.size)
-    left, top = (image.width - side) / 2, (image.height - side) / 2
-    return image.resize((size, size), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side))
+    scaled = tuple(int(size * side / min(extent)) for side in extent)
+    left, top = (round((side - crop) / 2) - round((size - crop) / 2) for side in scaled)
+    if max(scaled) <= _LONGEST * size:
+        return image.resize((scaled[0], scaled[1]), filtered).crop((left, top, left + size, top + size))
+    across, down = (before / after for before, after in zip(image.size, scaled, strict=True))
+    return image.resize((size, size), filtered, box=(left * across, top * down, (left + size) * across, (top + size) * down))
 
 
 def _check_complete(content: bytes, where: str) -> None:

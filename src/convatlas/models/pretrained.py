@@ -1,5 +1,6 @@
 """Weights from where people have them, into our networks and out again: published files, own files, the Hugging Face hub."""
 
+import difflib
 import json
 import os
 from collections.abc import Mapping
@@ -69,7 +70,9 @@ def _find(name: str, choice: Choice) -> _Found:
         return _Found(path, text, _hub_preprocessing(config))
     path = Path(os.path.expanduser(text))  # noqa: PTH111, since Path's raises where there is no such home
     if isinstance(choice, str) and not os.path.lexists(path):
-        raise UserError(f"pretrained={text!r} is neither a file nor a source of weights", fix=_CHOICES)
+        near = difflib.get_close_matches(text, [*SOURCES, *(row.name for row in published(name))], n=2)
+        guess = f"Did you mean {' or '.join(near)}? " if near else ""
+        raise UserError(f"pretrained={text!r} is neither a file nor a source of weights", fix=f"{guess}{_CHOICES}")
     return _Found(path, str(path), _run_preprocessing(path, name))
 
 
@@ -86,11 +89,10 @@ def _published(name: str, choice: Literal[True] | str) -> _Found:
 
 def _run_preprocessing(path: Path, name: str) -> Preprocessing | None:
     """What the run's configuration beside its weights says, if the file is a run's."""
-    config = path.with_name("config.json")
-    if path.name != "model.safetensors" or not config.is_file():
+    if path.name != "model.safetensors" or not path.with_name("config.json").is_file():
         return None
     try:
-        own = codec.read(ModelConfig, config)
+        own = codec.read(ModelConfig, path.with_name("config.json"))
     except UserError:
         return None  # another program's
     return own.preprocessing if own.model == name else None

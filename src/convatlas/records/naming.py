@@ -31,3 +31,8 @@ def split_names(text: str) -> tuple[str, ...]:
         else:
             names[-1] += letter
     return tuple(name.strip() for name in names if name.strip())
+
+
+def weights_name(weights: str) -> str:
+    """What weights are called: a file without the folders of the machine on which it lay."""
+    return weights if weights.startswith("hf-hub:") else weights.replace("\\", "/").rpartition("/")[2]

@@ -133,8 +133,9 @@ class Environment:
 class ModelConfig:
     """What is needed to use the weights of a run: `config.json`, shared together with `model.safetensors`.
 
-    Images are RGB or grey in [0, 1]: the shorter side is brought to `resize` pixels (None: to `image_size`), the middle square of
-    `image_size` cut out, then (x - mean) / std per channel. Probabilities are the softmax of logits / `temperature`.
+    Images are RGB or grey in [0, 1]: the shorter side is brought to `resize` pixels (None: to `image_size`) by `interpolation`,
+    the middle square of `image_size` cut out, then (x - mean) / std per channel. Probabilities are the softmax of logits /
+    `temperature`.
     """
 
     model: str
@@ -147,11 +148,12 @@ class ModelConfig:
     convatlas: str
     resize: int | None = None
     temperature: float = 1.0
+    interpolation: str = "bicubic"
 
     @property
     def preprocessing(self) -> Preprocessing:
         """The same in the terms of published weights: the shorter side brought to `resize`, the middle square."""
-        return Preprocessing(self.mean, self.std, self.resize or self.image_size, self.image_size, "bicubic")
+        return Preprocessing(self.mean, self.std, self.resize or self.image_size, self.image_size, self.interpolation)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ class TournamentPlan:
 
     Exactly one of `epochs`, of a finalist's training, and `minutes`, of the whole tournament, is set. `folds` is over how many
     parts the images are cross-validated; `finals` how many trainings each finalist has, each with another seed and fold.
+    Without `halving` there is one round, of all strategies.
     """
 
     place: str
@@ -28,6 +29,7 @@ class TournamentPlan:
     seed: int
     validation: float
     skip_unreadable: bool
+    halving: bool = True
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,12 @@
 from collections.abc import Sequence
 
 from convatlas.records.errors_look import ErrorReport
+from convatlas.records.naming import weights_name
 from convatlas.records.run import ModelConfig, Recipe, RunSummary
 from convatlas.records.study import Interval
 from convatlas.report import figures
+from convatlas.report.errors_look import SPLITS
+from convatlas.report.plain import plain
 
 
 def model_card(
@@ -14,7 +17,7 @@ def model_card(
     """The card as Markdown, with the front matter that the Hugging Face hub reads. `licence`: of the weights begun with."""
     tuning = recipe.tuning
     assert tuning is not None
-    begun = tuning.weights or "random weights"
+    begun = _cell(weights_name(tuning.weights)) if tuning.weights else "random weights"
     accuracy = errors.accuracy
     return "\n".join(
         [
@@ -36,24 +39,25 @@ def model_card(
             "",
             "## How good it is",
             "",
-            f"{figures.percent(accuracy.mean)} of {errors.n} {errors.split} images (95 % interval "
+            f"{figures.percent(accuracy.mean)} of {errors.n} {SPLITS.get(errors.split, errors.split)} images (95 % interval "
             f"{figures.percent(accuracy.low)} to {figures.percent(accuracy.high)}; {accuracy.method}). Expected "
             f"calibration error {errors.after.error:.3f} "
-            f"with the temperature {config.temperature:.3g}, {errors.before.error:.3f} without.",
+            f"with the temperature {errors.temperature:.3g}, {errors.before.error:.3f} without.",
             "",
+            *(line for note in errors.notes for line in (f"{_cell(note)}.", "")),
             "| class | found (recall) | right when said (precision) | images |",
             "|---|---|---|---|",
             *(_row(score.name, score.recall, score.precision, score.n) for score in errors.scores),
             "",
             "## Data",
             "",
-            f"{data}. {summary.n_train:,} training, {summary.n_val:,} validation and {summary.n_test:,} test images; the test "
-            f"images were looked at {summary.test_looks} time{'s' if summary.test_looks != 1 else ''}.",
+            f"{_cell(data)}. {summary.n_train:,} training, {summary.n_val:,} validation and {summary.n_test:,} test images; the "
+            f"test images were looked at {summary.test_looks} time{'s' if summary.test_looks != 1 else ''}.",
             "",
             "## Input",
             "",
             f"RGB, or grey for one channel: the shorter side is brought to {config.resize or config.image_size} pixels "
-            f"(bicubic), the middle {config.image_size} x {config.image_size} cut out, then (x / 255 - "
+            f"({config.interpolation}), the middle {config.image_size} x {config.image_size} cut out, then (x / 255 - "
             f"{_numbers(config.mean)}) / "
             f"{_numbers(config.std)}. Probabilities are the softmax of logits / {config.temperature:.4g}.",
             "",
@@ -91,8 +95,8 @@ def _share(interval: Interval | None) -> str:
 
 
 def _cell(text: str) -> str:
-    """A name that cannot break out of its cell."""
-    return "".join("\\" + letter if letter in "|\\`*_[]<>#" else letter for letter in " ".join(text.split()))
+    """Text from outside, in which nothing is Markdown or HTML, or hides or reorders what stands around it."""
+    return "".join("\\" + letter if letter in "|\\`*_[]<>#&!~$" else letter for letter in plain(" ".join(text.split())))
 
 
 def _some(classes: Sequence[str]) -> str:

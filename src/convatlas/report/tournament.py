@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from convatlas import __version__
+from convatlas.records.naming import weights_name
 from convatlas.records.study import Interval
 from convatlas.records.tournament import Standing, Tournament
 from convatlas.report import figures
@@ -22,6 +23,7 @@ def tournament_page(result: Tournament, *, about: dict[str, tuple[str, str]], co
     return templates().get_template("tournament.html.j2").render(
         result=result,
         about=about,
+        weights=weights_name(result.weights or ""),
         figure=Figure("Accuracy in the last round of each", wide, narrow),
         rounds=[(number, names) for number, names in enumerate(result.rungs, start=1)],
         shown=shown,
@@ -65,7 +67,7 @@ def shown(interval: Interval) -> str:
 
 
 def points(interval: Interval) -> str:
-    """A difference of shares in percentage points, with its interval."""
+    """A difference of shares in percentage points, with its interval if there is one."""
     if interval.method.endswith("no interval"):
-        return f"{100 * interval.mean:+.1f}"
-    return f"{100 * interval.mean:+.1f} ({100 * interval.low:+.1f} to {100 * interval.high:+.1f})"
+        return figures.points(interval.mean)
+    return f"{figures.points(interval.mean)} ({figures.points(interval.low)} to {figures.points(interval.high)})"

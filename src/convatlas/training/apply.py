@@ -123,7 +123,13 @@ def _probabilities(model: nn.Module | Prepared, images: ImageSet, config: ModelC
 def _read(path: Path, config: ModelConfig) -> Tensor | str:
     """The picture, or what is wrong with it."""
     try:
-        return read_picture(path, size=config.resize or config.image_size, channels=config.in_chans)
+        return read_picture(
+            path,
+            size=config.resize or config.image_size,
+            channels=config.in_chans,
+            crop=config.image_size,
+            interpolation=config.interpolation,
+        )
     except UserError as error:
         return error.what
 

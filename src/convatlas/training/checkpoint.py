@@ -18,6 +18,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from convatlas.data.pictures import INTERPOLATIONS
 from convatlas.errors import UserError, first_line
 from convatlas.layers.network import Network
 from convatlas.models.checkpoints import check_archive
@@ -187,6 +188,7 @@ def _config(path: Path) -> ModelConfig:
         and all(each > 0 for each in config.std)
         and 1 <= config.image_size <= (config.resize or config.image_size) <= LARGEST_IMAGE
         and config.temperature > 0
+        and config.interpolation in INTERPOLATIONS
     )
     if not fits:
         raise UserError(

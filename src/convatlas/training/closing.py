@@ -97,13 +97,21 @@ def _metrics(run: Run, loss_sum: float, correct: float) -> EpochMetrics:
         step=here.step,
         images_seen=here.images,
         seconds=here.seconds,
-        lr=run.optimizer.param_groups[0]["lr"],
+        lr=_lr(run),
         train_loss=loss_sum / here.epoch_images,
         train_accuracy=correct / here.epoch_images,
         val_loss=val_loss,
         val_accuracy=val_accuracy,
         images_per_second=here.epoch_images / here.epoch_seconds,
     )
+
+
+def _lr(run: Run) -> float:
+    """The rate of the last step, of which the groups of layers have their multiples."""
+    for group in run.optimizer.param_groups:
+        if group["lr_factor"]:
+            return float(group["lr"] / group["lr_factor"])
+    return 0.0
 
 
 def _judge(run: Run) -> tuple[float | None, float | None]:

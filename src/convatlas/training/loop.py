@@ -19,7 +19,7 @@ from convatlas.arith.schedules import factor_at
 from convatlas.data.dataset import DataSet
 from convatlas.errors import UserError
 from convatlas.records import codec, storage
-from convatlas.records.run import Choices, ModelConfig, Recipe, RunSummary
+from convatlas.records.run import Choices, ModelConfig, Recipe, RunSummary, read_metrics
 from convatlas.training import checkpoint
 from convatlas.training.closing import close_epoch, told
 from convatlas.training.diagnosis import first_not_finite
@@ -40,6 +40,8 @@ from convatlas.training.test_epochs import forget_test_epochs
 from convatlas.training.watch import Unwatched, Watch
 
 SECONDS_BETWEEN_STEPS_TOLD = 0.25
+IMAGES = 4
+"""Dimensions of a batch of images; one of cached features has two."""
 
 
 def train(
@@ -119,6 +121,8 @@ def _go(
     state: dict[str, Any] | None,
 ) -> RunSummary:
     """Train from the beginning or from `state` to the end of the budget; leave the caller's random state as it was."""
+    if recipe.tuning is not None and type(method) is Method:
+        raise UserError(f"{folder} is fine-tuning, not ordinary training", fix=f"Use `convatlas finetune --resume {folder}`.")
     devices = [torch.cuda.current_device()] if summary.choices.device == "cuda" else []
     with storage.held(folder) if world.leads else nullcontext(), torch.random.fork_rng(devices=devices):
         torch.manual_seed(recipe.seed)
@@ -230,9 +234,9 @@ def _read(run: Run, meter: Meter, x: Tensor | None) -> None:
 
 
 def _explain_not_finite(run: Run, loss: float, x: Tensor | None, *, at: str) -> NoReturn:
-    """The error for a loss that is no number, with the layer where that begins for the batch x."""
+    """The error for a loss that is no number, with the layer where that begins for the batch x, unless that is of features."""
     with autocast(run.choices):
-        layer = None if x is None else first_not_finite(run.model, x)
+        layer = None if x is None or x.ndim != IMAGES else first_not_finite(run.model, x)
     where = f": {layer}" if layer else ""
     value = math.nan if math.isfinite(loss) else loss  # it is another process's that is no number
     what = f"the loss became {value:g} {at} (epoch {run.position.epoch + 1}) with learning rate {_lr(run):g}{where}"
@@ -305,7 +309,9 @@ def _finish(run: Run) -> None:
     )
     if run.best is not None:
         run.judged.load_state_dict(run.best)
-        run.summary = replace(run.summary, best_epoch=run.position.best_epoch)
+        best = next((m for m in read_metrics(run.folder / "metrics.jsonl") if m.epoch == run.position.best_epoch), None)
+        accuracy = run.summary.val_accuracy if best is None else best.val_accuracy
+        run.summary = replace(run.summary, best_epoch=run.position.best_epoch, val_accuracy=accuracy)
     config = run.method.finish(run, config)
     run.world.agreed(lambda: checkpoint.save_model(run.folder, run.judged, config))
     run.summary = replace(run.summary, status="finished")

@@ -13,21 +13,17 @@ from itertools import count, islice
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from convatlas.data.dataset import DataSet
 from convatlas.errors import UserError
-from convatlas.layers.network import Network
 from convatlas.records.lr_range import LrRange, LrStep
 from convatlas.records.run import Choices, Recipe, RunSummary
 from convatlas.training.distributed import ALONE
 from convatlas.training.engine import Answer, applied, choose, expected_seconds, settle
-from convatlas.training.gradients import fixed_batch
 from convatlas.training.method import Method
-from convatlas.training.optim import make_optimizer
 from convatlas.training.precision import autocast, memory_format
-from convatlas.training.prepare import examine, first_summary, network_for
+from convatlas.training.prepare import examine, first_summary
 from convatlas.training.recipe import RANGES
 from convatlas.training.state import Position, Run
 from convatlas.training.watch import Unwatched, Watch
@@ -62,12 +58,13 @@ def lr_range(
     watch: Watch | None = None,
     progress: Steps | None = None,
     command: str = "",
+    method: Method | None = None,
 ) -> LrRange:
     """Train a new network of `recipe` for `steps` steps on `data` with learning rates from `low` to `high`; keep nothing of it.
 
     Batches, augmentation, optimizer and number format are the recipe's; its schedule, moving average, and changing image sizes
-    are left out. The same recipe gives the same test on the same machine. The caller's random state stays as it was. Raises
-    UserError, also for a loss that explodes at once.
+    are left out. `method` is what the recipe's `tuning` asks for (None: ordinary training). The same recipe gives the same test
+    on the same machine. The caller's random state stays as it was. Raises UserError, also for a loss that explodes at once.
     """
     check_range(low, high, steps)
     network, facts = examine(recipe, data)
@@ -75,8 +72,9 @@ def lr_range(
     devices = [torch.cuda.current_device()] if summary.choices.device == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(recipe.seed)
-        run = _assembled(recipe, data, summary, watch or Unwatched(), steps)
+        run = _assembled(recipe, data, summary, watch or Unwatched(), steps, method or Method())
         with applied(run.choices, run.model) as answer:
+            answer = run.method.answer(run, answer)
             rates = [low * (high / low) ** (i / (steps - 1)) for i in range(steps)]
             found, exploded = _swept(run, answer, rates, progress)
     suggestion, rule = suggested(found, exploded=exploded)
@@ -111,14 +109,14 @@ def check_range(low: float, high: float, steps: int) -> None:
         raise UserError(f"steps are {steps}", fix=f"Give a whole number from {FEWEST_STEPS} to {MOST_STEPS}.")
 
 
-def _assembled(recipe: Recipe, data: DataSet, summary: RunSummary, watch: Watch, steps: int) -> Run:
+def _assembled(recipe: Recipe, data: DataSet, summary: RunSummary, watch: Watch, steps: int, method: Method) -> Run:
     """The network, where it computes, with its optimizer, as at the first step of a run. Nothing is ever written."""
     choices = summary.choices
-    model: Network = network_for(recipe.model, data, size=data.image_size)
-    model.learn_from(lambda n: fixed_batch(data, size=n, seed=recipe.seed)[0])
+    model = method.network(recipe, data)
     model = model.to(device=choices.device, memory_format=memory_format(choices))  # type: ignore[call-overload]
-    optimizer = make_optimizer(model, recipe)
-    run = Run(recipe, Path(), data, model.train(), optimizer, None, choices, watch, Position(), summary, ALONE, Method())
+    optimizer = method.optimizer(model, recipe)
+    run = Run(recipe, Path(), data, model, optimizer, None, choices, watch, Position(), summary, ALONE, method)
+    method.begin_epoch(run)
     run.choices = _settled(run, steps)
     return run
 
@@ -128,7 +126,7 @@ def _settled(run: Run, steps: int) -> Choices:
     images = steps * run.recipe.batch_size
     whole = replace(run.recipe, epochs=1, minutes=None, sizes=())
     expected = expected_seconds(whole, macs=run.summary.macs, images=images, device=run.choices.device)
-    batches = [next(run.batches(size=None))]
+    batches = [next(run.method.batches(run, size=None))]
     return settle(run.choices, whole, run.model, batches=batches, expected=expected, watch=run.watch)
 
 
@@ -166,7 +164,7 @@ def _batches(run: Run) -> Iterator[tuple[Tensor, Tensor]]:
     """The batches of one epoch after the other."""
     for epoch in count():
         run.position.epoch = epoch
-        yield from run.batches(size=None)
+        yield from run.method.batches(run, size=None)
 
 
 def _step(run: Run, answer: Answer, x: Tensor, y: Tensor, *, rate: float) -> float:
@@ -175,7 +173,7 @@ def _step(run: Run, answer: Answer, x: Tensor, y: Tensor, *, rate: float) -> flo
         group["lr"] = rate * group["lr_factor"]
     with autocast(run.choices):
         answers = answer(x)
-    losses = [w * F.cross_entropy(logits.float(), y, label_smoothing=run.recipe.label_smoothing) for w, logits in answers]
+    losses = [w * run.method.loss(logits.float(), y, run.recipe) for w, logits in answers]
     loss = losses[0].item()
     if not math.isfinite(loss):
         return loss

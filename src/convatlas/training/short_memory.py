@@ -25,7 +25,7 @@ def within_memory(run: Run, part: Part, x: Tensor, y: Tensor) -> tuple[Tensor, T
 
     Raises the error of torch's where nothing is left to be done.
     """
-    buffers = None if run.fits else [each.clone() for each in run.model.buffers()]
+    buffers = [each.clone() for each in run.model.buffers()]
     while True:
         failure = None
         try:
@@ -35,19 +35,19 @@ def within_memory(run: Run, part: Part, x: Tensor, y: Tensor) -> tuple[Tensor, T
                 raise
             failure = str(error)
         if failure is None:
-            run.fits = True
             return result
         # Outside of the handler: the error holds on to all that the pass had computed.
         _relieve(run, len(y))
         run.optimizer.zero_grad()
-        for buffer, before in zip(run.model.buffers(), buffers or (), strict=False):
+        for buffer, before in zip(run.model.buffers(), buffers, strict=True):
             buffer.copy_(before)
 
 
 def _in_parts(run: Run, part: Part, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    if run.choices.parts == 1:
+    parts = min(run.choices.parts, max(1, len(y) // LEAST_PART))  # a small last batch has no more
+    if parts == 1:
         return part(x, y, 1.0)
-    pieces = zip(x.tensor_split(run.choices.parts), y.tensor_split(run.choices.parts), strict=True)
+    pieces = zip(x.tensor_split(parts), y.tensor_split(parts), strict=True)
     done = [(*part(some, labels, len(labels) / len(y)), len(labels) / len(y)) for some, labels in pieces]
     losses, right, shares = zip(*done, strict=True)
     return torch.stack([loss * share for loss, share in zip(losses, shares, strict=True)]).sum(), torch.stack(right).sum()

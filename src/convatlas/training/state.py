@@ -68,7 +68,6 @@ class Run:
     world: World
     method: Method
     best: dict[str, Tensor] | None = None
-    fits: bool = False
     state_saved: float = 0.0
     step_told: float = 0.0
 
@@ -250,4 +249,11 @@ def forget_unsaved_epochs(run: Run) -> None:
     forget_flows(run.folder, after=run.position.epoch if run.position.step else -1)
     if kept:
         last = kept[-1]
-        run.summary = replace(run.summary, epochs_done=last.epoch, images_seen=last.images_seen, val_accuracy=last.val_accuracy)
+        run.summary = replace(
+            run.summary,
+            epochs_done=last.epoch,
+            images_seen=last.images_seen,
+            train_seconds=last.seconds,
+            images_per_second=last.images_seen / max(last.seconds, 1e-9),
+            val_accuracy=last.val_accuracy,
+        )

@@ -3,6 +3,9 @@
 import torch.nn.functional as F
 from torch import Tensor
 
+SMALLEST = 1e-6
+"""What 1 - p is at least in the focal loss: at 0 the slope of a power below 1 is infinite."""
+
 
 def tuned_loss(
     logits: Tensor, y: Tensor, *, label_smoothing: float = 0.0, class_weights: Tensor | None = None, focal: float = 0.0
@@ -19,7 +22,7 @@ def tuned_loss(
     shares = shares * (1 - label_smoothing) + label_smoothing / classes
     terms = -shares * logits.log_softmax(1)
     if focal:
-        terms = terms * (1 - logits.softmax(1)) ** focal
+        terms = terms * (1 - logits.softmax(1)).clamp(min=SMALLEST) ** focal
     if class_weights is not None:
         terms = terms * class_weights
     return terms.sum(1).mean()

@@ -1,13 +1,20 @@
 """From a folder of images, a model and a strategy to the recipe of one fine-tuning run."""
 
+import difflib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from convatlas.data.catalog import CATALOG
 from convatlas.data.dataset import DataSet
-from convatlas.data.loading import load_data
+from convatlas.data.loading import LARGEST_IMAGE, load_data
+from convatlas.data.mixing import check_mixing
+from convatlas.data.pictures import printable
+from convatlas.data.policies import check_policy
 from convatlas.errors import UserError, unknown_name
+from convatlas.models.pretrained import HUB
+from convatlas.models.published import SOURCES, published
 from convatlas.models.registry import create_model, find_variant
 from convatlas.records.run import Recipe
 from convatlas.records.tuning import Tuning
@@ -33,20 +40,40 @@ class Start:
 def start_from(model: str, weights: str | None, *, image_size: int | None = None) -> Start:
     """What `model` begins with: the weights that `weights` names as `create_model(pretrained=)` does ("default": True).
 
-    `image_size` replaces the side that the network sees. Raises UserError where there are no such weights.
+    `image_size` replaces the side that the network sees. Images keep their proportions also for weights that were published with
+    squeezed ones. Raises UserError where there are no such weights.
     """
+    if weights == "default" and not published(model):
+        find_variant(model)
+        fix = "Name a file of them with --weights, or give --strategy scratch; `convatlas weights` lists what is published."
+        raise UserError(f"no weights are published for {model}", fix=fix)
+    if image_size is not None and image_size < 1:
+        raise UserError(f"the image size is {image_size} pixels", fix="Choose one of 1 or more.")
     if weights is None:
         how, name, sha256 = _own_size(model, IMAGENET), None, None
     else:
-        network = create_model(model, pretrained=True if weights == "default" else weights)
+        network = create_model(model, pretrained=True if weights == "default" else weights, num_classes=2, image_size=image_size)
         assert network.loaded is not None
         how = network.loaded.preprocessing or _own_size(model, IMAGENET)
-        name = network.loaded.source if weights == "default" else weights
-        sha256 = weights_sha256(create_model(model, pretrained=name, num_classes=2))
-    if image_size is not None:
-        resize = None if how.resize is None else max(image_size, round(image_size * how.resize / how.crop))
-        how = replace(how, crop=image_size, resize=resize)
-    return Start(name, sha256, how)
+        name = network.loaded.source if weights == "default" else _kept(weights)
+        sha256 = weights_sha256(network)
+    return Start(name, sha256, _at_size(how, image_size or how.crop))
+
+
+def _at_size(how: Preprocessing, crop: int) -> Preprocessing:
+    """The same with another side that the network sees, and in proportion the one to which images are brought."""
+    share = (how.resize or how.crop) / how.crop
+    resize = max(crop, round(crop * share))
+    if resize > LARGEST_IMAGE:
+        what = f"the image size is {crop} pixels, for which images are held at {resize}"
+        raise UserError(what, fix=f"Choose one of at most {int(LARGEST_IMAGE / share)}.")
+    return replace(how, crop=crop, resize=resize)
+
+
+def _kept(weights: str) -> str:
+    """The name of weights as a recipe keeps it: a file's holds wherever the run is gone on with."""
+    named = weights.partition(":")[0] in SOURCES or weights.startswith(HUB)
+    return weights if named else str(Path(weights).expanduser().absolute())
 
 
 def _own_size(model: str, how: Preprocessing) -> Preprocessing:
@@ -66,10 +93,13 @@ def load_for_tuning(
 ) -> DataSet:
     """The images in the folder or CSV list `place`, or of a data set of the catalogue, as `how` wants them.
 
-    They are held at the size to which the weights resize, of which networks see the middle. Raises UserError.
+    They are held at the size to which the weights resize, of which networks see the middle: those are the pixels that
+    `convatlas.preprocess` gives, but for what is gained by decoding large JPEGs at a part of their size. Raises UserError.
     """
     named = place in CATALOG and CATALOG[place].kind != "your own"
-    kind = place if named else ("csv" if place.lower().endswith(".csv") else "folder")
+    if not named:
+        _check_place(place)
+    kind = place if named else ("csv" if place.lower().endswith(".csv") and not Path(place).is_dir() else "folder")
     data = load_data(
         kind,
         root=None if named else Path(place),
@@ -77,9 +107,22 @@ def load_for_tuning(
         validation=validation,
         skip_unreadable=skip_unreadable,
         fraction=fraction,
+        crop=how.crop,
+        interpolation=how.interpolation,
         progress=progress,
     )
     return prepared_for(data, how)
+
+
+def _check_place(place: str) -> None:
+    """Refuse what is neither there nor the name of a set, and suggest the nearest name."""
+    if not place.strip():
+        raise UserError("no images are named", fix="Give a folder with one folder of pictures for each class.")
+    if not os.path.lexists(place):
+        sets = [name for name, entry in CATALOG.items() if entry.kind != "your own"]
+        near = difflib.get_close_matches(place.lower(), sets, n=3, cutoff=0.6)
+        guess = f"Did you mean the set {' or '.join(near)}? " if near else ""
+        raise UserError(f"{printable(place)} does not exist", fix=f"{guess}Name a folder of pictures, or a CSV list.")
 
 
 def prepared_for(data: DataSet, how: Preprocessing) -> DataSet:
@@ -99,19 +142,8 @@ def recipe_for(
     """
     if strategy not in STRATEGIES:
         raise unknown_name("strategy", strategy, STRATEGIES, where=f"Choose from auto, {', '.join(STRATEGIES)}.")
-    known = STRATEGIES[strategy]
+    known, made = STRATEGIES[strategy], _tuning(strategy, start, tuning)
     given = {name: value for name, value in (settings or {}).items() if value is not None}
-    wanted = {name: value for name, value in tuning.items() if value is not None}
-    weights = start.weights if known.pretrained else None
-    if known.pretrained and weights is None:
-        raise UserError(f"{strategy} needs pretrained weights", fix="Leave --no-pretrained out, or give --strategy scratch.")
-    made = Tuning(
-        strategy=strategy,
-        weights=weights,
-        weights_sha256=start.sha256 if known.pretrained else None,
-        preprocessing=start.preprocessing,
-        **wanted,  # type: ignore[arg-type]
-    )
     recipe = Recipe(
         model=model,
         data=data.name,
@@ -120,14 +152,35 @@ def recipe_for(
         tuning=made,
         **({"lr": known.lr, "classifier_lr": known.classifier_lr} | DEFAULTS | given),  # type: ignore[arg-type]
     )
-    recipe = replace(recipe, batch_size=max(2, min(recipe.batch_size, len(data.train))))
     check_recipe(recipe)
     check_tuning(made, data)
-    return recipe
+    return replace(recipe, batch_size=_batch_size(recipe.batch_size, len(data.train)))
 
 
+def _tuning(strategy: str, start: Start, settings: dict[str, object]) -> Tuning:
+    """What the strategy begins with, and `settings` of its own; None among them leaves the default."""
+    pretrained = STRATEGIES[strategy].pretrained
+    if pretrained and start.weights is None:
+        raise UserError(f"{strategy} needs pretrained weights", fix="Name them with --weights, or give --strategy scratch.")
+    return Tuning(
+        strategy=strategy,
+        weights=start.weights if pretrained else None,
+        weights_sha256=start.sha256 if pretrained else None,
+        preprocessing=start.preprocessing,
+        **{name: value for name, value in settings.items() if value is not None},  # type: ignore[arg-type]
+    )
+
+
+def _batch_size(wanted: int, images: int) -> int:
+    """The default becomes smaller with the data; any other that is larger is refused."""
+    if wanted > images and wanted != BATCH_SIZE:
+        raise UserError(f"the batch size is {wanted}, and there are {images} training images", fix="Give a smaller --batch-size.")
+    return max(2, min(wanted, images))
+
+
+BATCH_SIZE = 32
 DEFAULTS: dict[str, object] = {
-    "batch_size": 32,
+    "batch_size": BATCH_SIZE,
     "optimizer": "adamw",
     "weight_decay": 0.01,
     "schedule": "cosine",
@@ -157,7 +210,10 @@ def check_tuning(tuning: Tuning, data: DataSet) -> None:
     for setting, (low, high, wanted) in RANGES.items():
         value = getattr(tuning, setting)
         if not low <= value <= high:
-            raise UserError(f"{setting} is {value}", fix=f"Give {wanted}.")
+            limit = f", at most {high:g}" if value > high and "at most" not in wanted else ""
+            raise UserError(f"{setting} is {value}", fix=f"Give {wanted}{limit}.")
+    check_policy(tuning.policy)
+    check_mixing(tuning.mixup, tuning.cutmix)
     if tuning.balance not in BALANCES:
         raise unknown_name("balance", tuning.balance, BALANCES, where=f"Known: {', '.join(BALANCES)}.")
     if tuning.cached and tuning.strategy != "probe":
@@ -168,3 +224,6 @@ def check_tuning(tuning: Tuning, data: DataSet) -> None:
         raise UserError("without augmentation all copies are the same", fix="Give --augment light, or --copies 1.")
     if len(set(data.train.labels.tolist())) < 2:
         raise UserError("the training images are of one class only", fix="A classifier needs images of two classes or more.")
+    if not len(data.val) and not len(data.test):
+        what = f"there are {len(data.train)} images, one of each class, so that none is left to judge by"
+        raise UserError(what, fix="Add images: two or more of a class, ten or more for figures that mean something.")

@@ -17,7 +17,7 @@ import torch
 from convatlas.arith.proportion import wilson
 from convatlas.data.dataset import DataSet, ImageSet
 from convatlas.data.splits import folds_of
-from convatlas.errors import UserError
+from convatlas.errors import InUseError, StorageError, UserError
 from convatlas.records import codec, storage
 from convatlas.records.run import ModelConfig, Recipe, RunSummary, read_metrics
 from convatlas.records.study import Interval
@@ -63,14 +63,22 @@ def rungs_of(strategies: int, finals: int) -> tuple[Rung, ...]:
     return tuple(Rung(size, finals if i == last else min(i + 1, finals), 0.5 ** (last - i)) for i, size in enumerate(sizes))
 
 
-def begin(plan: TournamentPlan, folder: Path) -> None:
-    """Make the tournament's new folder. Raises UserError for a plan that cannot be."""
+def rounds_of(plan: TournamentPlan) -> tuple[Rung, ...]:
+    """The rounds of a tournament: without halving a single one, in which all strategies are finalists."""
+    competing = sum(strategy_of(recipe) != BASELINE for recipe in plan.recipes)
+    return rungs_of(competing, plan.finals) if plan.halving else (Rung(competing, plan.finals, 1.0),)
+
+
+def begin(plan: TournamentPlan, folder: Path, data: DataSet | None = None) -> None:
+    """Make the tournament's new folder. Raises UserError for a plan that cannot be, as far as can be told with the `data`."""
     names = [strategy_of(recipe) for recipe in plan.recipes]
     if len(names) < 2:
         raise UserError("a tournament needs two strategies or more", fix="Leave --strategies out: all compete then.")
     if any(recipe.schedule == "plateau" for recipe in plan.recipes):
         what = "the winner is trained anew on all images, without any by which to tell a plateau"
         raise UserError(what, fix="Give another --schedule.")
+    if data is not None:
+        folds_of(joined(data.train, data.val).labels.tolist(), folds=plan.folds, seed=plan.seed)
     with storage.beginning(folder):
         storage.write_text(folder / PLAN, codec.to_text(plan))
         (folder / TRIALS).mkdir()
@@ -87,12 +95,23 @@ def run_tournament(folder: Path, *, data: DataSet, watch: TournamentWatch) -> To
     plan = codec.read(TournamentPlan, folder / PLAN)
     if data.fingerprint != plan.recipes[0].data_fingerprint:
         raise UserError(f"{folder} was begun with other data", fix="Put the images back as they were, or begin anew.")
-    contest = _Contest(plan, folder, data, watch)
-    rungs = rungs_of(sum(strategy_of(recipe) != BASELINE for recipe in plan.recipes), plan.finals)
-    reached = contest.play(rungs)
-    result = contest.result(rungs, reached)
-    storage.write_text(folder / RESULT, codec.to_text(result))
+    if not (folder / RESULT).exists():
+        _check_weights(plan, data)
+    with storage.held(folder):
+        contest = _Contest(plan, folder, data, watch)
+        rungs = rounds_of(plan)
+        reached = contest.play(rungs)
+        result = contest.result(rungs, reached)
+        storage.write_text(folder / RESULT, codec.to_text(result))
     return result
+
+
+def _check_weights(plan: TournamentPlan, data: DataSet) -> None:
+    """Raise a UserError if the weights are gone or changed: no strategy is to be out for that."""
+    recipe = next((recipe for recipe in plan.recipes if recipe.tuning is not None and recipe.tuning.weights is not None), None)
+    if recipe is not None:
+        with torch.random.fork_rng(devices=[]):
+            method_of(recipe, data).network(recipe, data)
 
 
 class _Contest:
@@ -100,7 +119,7 @@ class _Contest:
 
     def __init__(self, plan: TournamentPlan, folder: Path, data: DataSet, watch: TournamentWatch) -> None:
         self.plan, self.folder, self.data, self.watch = plan, folder, data, watch
-        self.pool = _joined(data.train, data.val)
+        self.pool = joined(data.train, data.val)
         self.parts = folds_of(self.pool.labels.tolist(), folds=plan.folds, seed=plan.seed)
         self.trials: list[Trial] = []
         self.begun = time.monotonic()
@@ -164,11 +183,14 @@ class _Contest:
     def trial(self, name: str, rungs: Sequence[Rung], rung: int, *, fold: int, seed: int) -> Trial:
         """One training, from where it was left; one that cannot be trained is out, with its cause."""
         folder = self.folder / TRIALS / f"{name}-{rung}-{fold}-{seed}"
-        recipe = replace(self.budgeted(name, rungs, rungs[rung - 1].share), seed=seed)
         data = self.split(fold)
+        recipe = replace(self.budgeted(name, rungs, rungs[rung - 1].share), seed=seed)
+        recipe = replace(recipe, batch_size=max(2, min(recipe.batch_size, len(data.train))))
         cause = None
         try:
             _to_the_end(recipe, folder, data, self.watch)
+        except (StorageError, InUseError):
+            raise  # no fault of the strategy's
         except UserError as error:
             cause = str(error)
         trial = _told(name, rung, fold, seed, folder, n=len(data.val), cause=cause)
@@ -257,7 +279,8 @@ class _Contest:
             judge_once(folder, data=data)
 
 
-def _joined(first: ImageSet, second: ImageSet) -> ImageSet:
+def joined(first: ImageSet, second: ImageSet) -> ImageSet:
+    """The images of both, the first ones first."""
     return ImageSet(torch.cat([first.images, second.images]), torch.cat([first.labels, second.labels]))
 
 

@@ -1,5 +1,6 @@
 """Fine-tuning as a method of training: what the strategy opens learns, the rest provably stays as it is."""
 
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,6 +21,7 @@ from convatlas.records.run import ModelConfig, Recipe
 from convatlas.records.tuning import FrozenPhase, Receipt, Tuning
 from convatlas.training.engine import Answer
 from convatlas.training.method import Method
+from convatlas.training.outcome import Stopped
 from convatlas.training.precision import memory_format
 from convatlas.training.state import Run
 from convatlas.transfer.cached import Features, features_of
@@ -30,6 +32,8 @@ from convatlas.transfer.losses import balanced_weights, tuned_loss
 from convatlas.transfer.strategies import make_tuning_optimizer, opening
 
 RECEIPT = "receipt.json"
+COLOURS = 3
+_CLASSIFIERS = re.compile(r"head\.classifier\.|auxiliary\.\d+\.classifier\.")
 FEWEST_FOR_TEMPERATURE = 10
 """Validation images: with fewer, one number is not worth fitting."""
 
@@ -59,9 +63,9 @@ class FineTuning(Method):
             in_chans=data.in_chans,
             image_size=data.image_size,
         )
-        if model.loaded is not None and self.tuning.weights_sha256 not in (None, weights_sha256(model)):
-            what = f"{model.loaded.source} does not hold the weights with which the run began"
-            raise UserError(what, fix="Put the file back, or begin anew in another folder.")
+        if model.loaded is not None:
+            _check_weights(recipe.model, self.tuning, model, data)
+            _begin_classifier_anew(model, recipe.model, data)
         return model
 
     def optimizer(self, model: Network, recipe: Recipe) -> Optimizer:
@@ -112,6 +116,11 @@ class FineTuning(Method):
             yield copy[chosen.to(copy.device)], labels[chosen].to(copy.device)
 
     def _cache(self, run: Run) -> Features:
+        def told(done: int, total: int) -> None:
+            run.watch.computing("features of each image", done, total)
+            if run.watch.stopping():  # nothing has been learned since the last saved state, so that none is saved
+                raise Stopped
+
         if self._features is None:
             begun = time.monotonic()
             self._features = features_of(
@@ -121,7 +130,7 @@ class FineTuning(Method):
                 copies=self.tuning.copies,
                 flip=run.recipe.flip,
                 seed=run.recipe.seed,
-                told=lambda done, total: run.watch.computing("features of each image", done, total),
+                told=told,
             )
             if not run.position.step:  # before the first step nobody else counts the seconds
                 run.position.seconds += time.monotonic() - begun
@@ -177,7 +186,7 @@ class FineTuning(Method):
 
     def before_update(self, run: Run) -> None:
         """L2-SP's pull towards the first weights, at the learning rate, as AdamW decays: beside the gradient, not through it."""
-        pull = self.tuning.l2_sp * run.optimizer.param_groups[-1]["lr"] if self._first else 0.0
+        pull = min(self.tuning.l2_sp * run.optimizer.param_groups[-1]["lr"], 1.0) if self._first else 0.0
         with torch.no_grad():
             for parameter, first in self._first:
                 parameter.lerp_(first.to(parameter.device), pull)
@@ -202,7 +211,8 @@ class FineTuning(Method):
         data, temperature = run.data, self._temperature or 1.0
         if self._temperature is None and len(data.val) >= FEWEST_FOR_TEMPERATURE:
             temperature = fit_temperature(Method.judge(self, run), data.val.labels)
-        return replace(config, resize=int(data.train.images.shape[-1]), temperature=temperature)
+        resize, interpolation = int(data.train.images.shape[-1]), self.tuning.preprocessing.interpolation
+        return replace(config, resize=resize, temperature=temperature, interpolation=interpolation)
 
     def state(self) -> dict[str, Any]:
         """The phase under way, and the receipts of those before it."""
@@ -228,6 +238,27 @@ def method_of(recipe: Recipe, data: DataSet, *, temperature: float | None = None
 
 
 def weights_sha256(model: Network) -> str:
-    """One SHA-256 over the tensors that were loaded: all but those that begin anew."""
+    """One SHA-256 over the tensors that were loaded, but those of classifiers, which begin anew."""
     fresh = set(model.loaded.fresh) if model.loaded is not None else set()
-    return sealed(fingerprints({name: tensor for name, tensor in model.state_dict().items() if name not in fresh}))
+    loaded = {name: each for name, each in model.state_dict().items() if name not in fresh and not _CLASSIFIERS.match(name)}
+    return sealed(fingerprints(loaded))
+
+
+def _check_weights(name: str, tuning: Tuning, model: Network, data: DataSet) -> None:
+    """Raises UserError if the network for the data was not begun with the weights that the recipe tells of."""
+    if tuning.weights_sha256 is None:
+        return
+    if data.in_chans != COLOURS:  # its first convolution was fitted, and the fingerprint is of what it was
+        model = create_model(name, pretrained=tuning.weights or False, num_classes=2, image_size=data.image_size)
+    assert model.loaded is not None
+    if weights_sha256(model) != tuning.weights_sha256:
+        what = f"{model.loaded.source} does not hold the weights with which the run began"
+        raise UserError(what, fix="Put the file back, or begin anew in another folder.")
+
+
+def _begin_classifier_anew(model: Network, name: str, data: DataSet) -> None:
+    """Random weights for the classifier, even where that of the file is for as many classes: they are others."""
+    if model.loaded is not None and any(each.startswith("head.classifier.") for each in model.loaded.fresh):
+        return
+    other = create_model(name, num_classes=data.num_classes, in_chans=data.in_chans, image_size=data.image_size)
+    classifier_of(model).load_state_dict(classifier_of(other).state_dict())

@@ -159,7 +159,7 @@ def test_a_corrupt_picture_is_named_and_left_out_only_if_told_so(tmp_path):
     assert data.skipped == ("ants/03.png",)
     assert len(data.train) + len(data.val) + len(data.test) == 19
     assert all("ants/03.png" not in names for names in data.split.values())
-    assert "1 unreadable pictures left out" in data.description
+    assert "1 unreadable picture left out" in data.description
 
 
 def test_more_than_half_the_pictures_are_not_left_out(tmp_path):
@@ -220,7 +220,7 @@ def test_the_same_picture_in_train_and_test_is_counted(tmp_path):
 def test_the_same_picture_in_two_classes_is_counted(tmp_path):
     root = write_classes(tmp_path)
     shutil.copy(root / "ants" / "00.png", root / "bees" / "00.png")
-    assert "warning: 1 pictures lie in more than one class" in load(root).description
+    assert "warning: 1 picture lies in more than one class" in load(root).description
     assert "warning" not in load(write_classes(tmp_path / "clean")).description
 
 

@@ -61,6 +61,7 @@ def test_clean_and_whole(name):
     assert sum(stop.params for stop in made) == golden.params, "every parameter stands at a stop"
 
 
+@pytest.mark.untraced  # long, and other tests reach its lines
 @pytest.mark.parametrize("name", ["resnet18", "vgg16", "googlenet.paper", "convnext_tiny", "alexnet", "densenet121"])
 @pytest.mark.parametrize("size", [32, 97])
 def test_other_image_sizes(name, size):
@@ -68,6 +69,7 @@ def test_other_image_sizes(name, size):
         assert faults(network_picture(drawn(name, size), width=width)) == []
 
 
+@pytest.mark.untraced  # long, and other tests reach its lines
 @pytest.mark.parametrize("name", ["lenet5.paper", "resnet50", "densenet_bc_100_12"])
 def test_every_part_can_be_opened(name):
     record = drawn(name)

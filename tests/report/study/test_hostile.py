@@ -16,6 +16,8 @@ from ..pages import Page, drawings
 from ..test_hostile import PAYLOADS
 from .samples import study
 
+pytestmark = pytest.mark.untraced  # a hundred pages, whose lines other tests reach
+
 
 @cache
 def _poisoned(name: str):

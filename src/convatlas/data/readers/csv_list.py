@@ -41,7 +41,8 @@ def _rows(path: Path) -> list[dict[str, str]]:
         missing = [name for name in ("path", "label") if name not in columns]
         if missing:
             found = printable(", ".join(columns)[:80]) or "nothing"
-            raise UserError(f"{printable(path)} lacks the column {missing[0]!r} (found: {found})", fix=_HEADER)
+            fix = "Separate the columns by commas, not by semicolons." if ";" in found else _HEADER
+            raise UserError(f"{printable(path)} lacks the column {missing[0]!r} (found: {found})", fix=fix)
         reader.fieldnames = columns
         for raw in reader:
             row = _checked(raw, path, line=reader.line_num)
@@ -60,7 +61,7 @@ def _rows(path: Path) -> list[dict[str, str]]:
 def _text(path: Path) -> str:
     if not path.is_file():
         reason = "is no regular file" if path.exists() else "does not exist"
-        raise UserError(f"{printable(path)} {reason}", fix="Give --data-root the CSV file.")
+        raise UserError(f"{printable(path)} {reason}", fix="Name the CSV file that lists the pictures.")
     if path.stat().st_size > _MAX_BYTES:
         raise UserError(f"{printable(path)} has {path.stat().st_size:,} bytes, too many for a list", fix="Split it.")
     try:
@@ -87,7 +88,8 @@ def _checked(raw: Mapping[str | None, str | None], path: Path, *, line: int) -> 
     if "split" in raw and split.lower() not in SPLIT_NAMES:
         raise UserError(f"{where} has the split {printable(split)!r}", fix="Use train, val or test.")
     if not (path.parent / picture).is_file():
-        raise UserError(f"{where} names {printable(picture)}, which is no file", fix="Mend it; it is relative to the CSV file.")
+        fix = "Write / between folders." if "\\" in picture else "Mend it; it is relative to the CSV file."
+        raise UserError(f"{where} names {printable(picture)}, which is no file", fix=fix)
     return {"path": picture, "label": label, "split": SPLIT_NAMES[split.lower()] if "split" in raw else "train"}
 
 

