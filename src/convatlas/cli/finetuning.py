@@ -148,9 +148,10 @@ def _begin(
 
     if not 2 <= wanted.folds <= 100 or not 1 <= wanted.seeds <= 100:
         raise UserError(f"folds are {wanted.folds} and seeds {wanted.seeds}", fix="Give 2 to 100 folds, and 1 to 100 seeds.")
+    folder = out or o.fresh_folder(f"finetune-{wanted.model}")
+    _check_place(wanted.place, folder)
     use_threads(threads)
     recipes, data = _recipes(wanted)
-    folder = out or o.fresh_folder(f"finetune-{wanted.model}")
     say_what_it_is(data)
     if find_lr:
         recipes[0] = _with_found_lr(recipes[0], data)
@@ -171,6 +172,15 @@ def _begin(
     )
     begin(plan, folder, data)
     _tournament(folder, data, explain=explain, as_json=as_json)
+
+
+def _check_place(place: str, folder: Path) -> None:
+    """Refuse a result among the images, which would be a class of its own the next time."""
+    if place in _named():
+        if Path(place).is_dir():
+            say(f"note: {place} is the set of that name; for the folder here give ./{place}")
+    elif Path(place).is_dir() and folder.resolve().is_relative_to(Path(place).resolve()):
+        raise UserError(f"the result {folder} would lie among the images in {place}", fix="Name a folder elsewhere with --out.")
 
 
 def _named() -> list[str]:
@@ -198,7 +208,9 @@ def _recipes(wanted: Wanted) -> tuple[list[Recipe], Any]:
     for name in wanted.names:
         cached = name == "probe" and wanted.cache and not (wanted.tuning["mixup"] or wanted.tuning["cutmix"])
         policy = wanted.augment or ("none" if name == "probe" else "light")
-        copies = wanted.tuning["copies"] or (4 if cached and policy != "none" else 1)
+        copies = wanted.tuning["copies"]
+        if copies is None:
+            copies = 4 if cached and policy != "none" else 1
         tuning = {**wanted.tuning, "policy": policy, "cached": cached, "copies": copies}
         recipes.append(recipe_for(name, wanted.model, start, data, settings=wanted.settings, **tuning))
     return recipes, data
