@@ -152,6 +152,7 @@ RECIPES = [
 ]
 
 
+@pytest.mark.untraced  # tests of what reads them reach the lines
 @pytest.mark.parametrize(("number", "change", "said"), RECIPES)
 def test_a_recipe_that_is_none(here, made, number, change, said):
     with_recipe(here, made, change)
@@ -286,6 +287,7 @@ PICTURES = [
 ]
 
 
+@pytest.mark.untraced  # tests of what reads them reach the lines
 @pytest.mark.parametrize(("number", "name", "content"), PICTURES, ids=[f"{number} {name}" for number, name, _ in PICTURES])
 def test_a_bad_picture(here, made, number, name, content):
     root = picture_folder(here / "pictures")
@@ -319,6 +321,7 @@ def turned():
     return exif
 
 
+@pytest.mark.untraced  # tests of what reads them reach the lines
 @pytest.mark.parametrize(("number", "name", "content"), TAKEN, ids=[f"{number} {name}" for number, name, _ in TAKEN])
 def test_a_picture_that_is_odd_but_one(here, made, number, name, content):
     (here / name).write_bytes(content())
@@ -348,6 +351,7 @@ def test_38_what_is_no_file(here, make):
     refused("x.png", "train", "lenet.pocket", "--data", "folder", "--data-root", root, folder=here)
 
 
+@pytest.mark.untraced  # tests of what reads them reach the lines
 @pytest.mark.parametrize("name", ["a\nb", "a\u202eb", "\U0001f41d", "x" * 251, b"\xff\xfe"])
 def test_39_names_that_mean_mischief(here, name):
     """Good pictures may have them; a bad one is named on one line all the same."""

@@ -22,6 +22,7 @@ from convatlas.cli import (
     flowing,
     looking,
     lr,
+    memory,
     previewing,
     recipes,
     scaling,
@@ -67,6 +68,7 @@ app.command("recipes")(recipes.recipes)
 app.command("weights")(weights.weights)
 app.command("convert")(converting.convert)
 app.command("lr")(lr.lr)
+app.command("memory")(memory.memory)
 app.command("schedule")(schedules.schedule)
 app.command("scale")(scaling.scale)
 app.add_typer(calculating.app)

@@ -11,7 +11,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +24,8 @@ from convatlas.models.user_files import trust, trusted_file
 from convatlas.records import codec
 from convatlas.records.run import Recipe
 from convatlas.study.contestant import Contestant
+from convatlas.study.step_memory import only_the_classifier
+from convatlas.training.optim import make_optimizer
 
 STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 RESET_PEAK = "5"
@@ -35,7 +37,10 @@ SECONDS = 600
 
 @dataclass(frozen=True)
 class PeakOrder:
-    """What is to be measured. `code` is the Python file of the user's, if any, that makes the network, and may be run."""
+    """What is to be measured. `code` is the Python file of the user's, if any, that makes the network, and may be run.
+
+    `checkpointing`: activations are computed twice instead of kept; with `trains` "head" the classifier alone learns.
+    """
 
     recipe: Recipe
     num_classes: int
@@ -44,6 +49,8 @@ class PeakOrder:
     batch_size: int
     threads: int
     code: str | None = None
+    checkpointing: bool = False
+    trains: str = "full"
 
 
 @dataclass(frozen=True)
@@ -54,13 +61,17 @@ class Peaks:
     training: int | None
 
 
-def measure_peaks(order: PeakOrder) -> Peaks:
-    """The peaks, from a process of its own. It runs the user's file if this process may. Raises UserError if that fails."""
+def measure_peaks(order: PeakOrder, *, environment: Mapping[str, str] | None = None) -> Peaks:
+    """The peaks, from a process of its own. It runs the user's file if this process may. Raises UserError if that fails.
+
+    `environment` is added to this process's, such as what glibc is told of keeping memory (mallopt(3)).
+    """
     if is_user_file(order.recipe.model):
         order = replace(order, code=str(trusted_file(factory_of(order.recipe.model)[0]).resolve()))
     command, name = [sys.executable, "-m", "convatlas.study.peak"], order.recipe.model
+    line, settings = codec.to_line(order), {**os.environ, **(environment or {})}
     try:
-        done = subprocess.run(command, input=codec.to_line(order), capture_output=True, text=True, timeout=SECONDS, check=False)
+        done = subprocess.run(command, input=line, capture_output=True, text=True, timeout=SECONDS, check=False, env=settings)
     except subprocess.TimeoutExpired:
         raise UserError(f"{name} took over {SECONDS} s for {TRAINING_STEPS} steps", fix="Give smaller batches.") from None
     if done.returncode != 0:
@@ -83,7 +94,7 @@ def peaks(order: PeakOrder) -> Peaks:
     images = torch.randn(order.batch_size, order.in_chans, order.image_size, order.image_size)
     reset, highest = (_reset_cuda, _highest_cuda) if cuda else (_reset, highest_mark)
     held = reset()
-    contestant = Contestant(order.recipe, images, num_classes=order.num_classes)
+    contestant = _as_ordered(Contestant(order.recipe, images, num_classes=order.num_classes), order)
     contestant.answer()
     inference = highest()
     reset()
@@ -91,6 +102,15 @@ def peaks(order: PeakOrder) -> Peaks:
         contestant.step()
     training = highest()
     return Peaks(_above(inference, held), _above(training, held))
+
+
+def _as_ordered(contestant: Contestant, order: PeakOrder) -> Contestant:
+    if order.checkpointing:
+        contestant.model.set_grad_checkpointing()
+    if order.trains == "head":
+        only_the_classifier(contestant.model)
+        contestant.optimizer = make_optimizer(contestant.model, contestant.recipe)
+    return contestant
 
 
 def _above(peak: int | None, held: int | None) -> int | None:
