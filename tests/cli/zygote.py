@@ -19,7 +19,7 @@ COUNTING = "COVERAGE_PROCESS_CONFIG"
 """Without this variable, in a test that is marked as untraced, nobody counts the lines that the command reaches."""
 COUNTER = os.environ.get(COUNTING)
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["tests.cli.preloaded"])
+CONTEXT.set_forkserver_preload(["tests.cli.preloaded", "tests.cli.reached"])
 
 
 @dataclass(frozen=True)

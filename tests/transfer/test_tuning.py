@@ -280,7 +280,7 @@ def test_what_cannot_be_is_refused_in_a_line(weights, more, said):
 def test_an_unknown_strategy_and_missing_weights_are_refused(weights):
     with pytest.raises(UserError, match="gradual"):
         prepared("graduall", weights["resnet.pocket"])
-    with pytest.raises(UserError, match="full needs pretrained weights. Leave --no-pretrained out"):
+    with pytest.raises(UserError, match="full needs pretrained weights. Name them with --weights"):
         prepared("full", None)
     assert start_from("resnet.pocket", None, image_size=32).weights is None
 
