@@ -225,6 +225,7 @@ class Contest(StopAfter):
         pass
 
 
+@pytest.mark.untraced  # tests/transfer/test_tournament.py reaches the same lines
 def test_a_tournament_goes_on_where_it_was_cut_off(whole, place, tmp_path):
     copy = tmp_path / "cut"
     copy.mkdir()

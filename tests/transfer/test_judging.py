@@ -1,0 +1,83 @@
+"""A result on other images: every one is counted where there are no splits, classes are matched by name, strangers refused."""
+
+import pytest
+
+from convatlas.errors import UserError
+from convatlas.records import codec
+from convatlas.records.run import Evaluation
+from convatlas.training.apply import predict_pictures
+from convatlas.transfer.judging import EVERYTHING, evaluate_on
+from convatlas.transfer.plan import load_for_tuning, recipe_for, start_from
+
+from ..cli.makers import picture_folder
+from .makers import tune, weights_file
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory):
+    """A network that knows the three classes of the pictures beside it."""
+    folder = tmp_path_factory.mktemp("judging")
+    picture_folder(folder / "pets", each=12, size=40)
+    start = start_from("resnet.pocket", weights_file(folder / "weights.safetensors"), image_size=32)
+    data = load_for_tuning(str(folder / "pets"), start.preprocessing)
+    settings = {"epochs": 2, "batch_size": 8, "precision": "fp32"}
+    tune(recipe_for("full", "resnet.pocket", start, data, settings=settings), folder / "run", data)
+    return folder
+
+
+def test_all_images_of_a_folder_without_splits_are_judged_as_they_are_predicted(result, tmp_path):
+    others = tmp_path / "others"
+    picture_folder(others, each=5, size=64)
+    found = evaluate_on(result / "run", str(others))
+    pictures = sorted(others.rglob("*.png"))
+    said = predict_pictures(result / "run", pictures, top=1)
+    right = sum(each.classes[0] == path.parent.name for each, path in zip(said, pictures, strict=True))
+    assert found.split == EVERYTHING and found.n == len(pictures) == 15
+    assert found.top1 == pytest.approx(right / 15) and sum(map(sum, found.confusion)) == 15
+
+
+def test_the_test_split_is_judged_where_there_is_one(result, tmp_path):
+    picture_folder(tmp_path / "parted" / "train", each=4, size=40)
+    picture_folder(tmp_path / "parted" / "test", each=3, size=40)
+    found = evaluate_on(result / "run", str(tmp_path / "parted"))
+    assert (found.split, found.n) == ("test", 9)
+
+
+def test_classes_are_matched_by_name(result, tmp_path):
+    """With the first class missing, labels of the folder are not those of the network."""
+    others = tmp_path / "others"
+    picture_folder(others, each=6, size=40)
+    whole = evaluate_on(result / "run", str(others))
+    first = min(folder.name for folder in others.iterdir())
+    (others / first).rename(tmp_path / "aside")
+    part = evaluate_on(result / "run", str(others))
+    place = whole.classes.index(first)
+    assert part.classes == whole.classes and part.confusion[place] == (0,) * len(whole.classes)
+    assert [row for i, row in enumerate(part.confusion) if i != place] == [
+        row for i, row in enumerate(whole.confusion) if i != place
+    ]
+
+
+def test_a_class_that_it_does_not_know_is_refused(result, tmp_path):
+    picture_folder(tmp_path / "others", each=4, size=40)
+    next((tmp_path / "others").iterdir()).rename(tmp_path / "others" / "zebra")
+    with pytest.raises(UserError, match="does not know the class zebra. It knows "):
+        evaluate_on(result / "run", str(tmp_path / "others"))
+
+
+def test_grey_images_for_a_network_of_colours_are_refused(result):
+    with pytest.raises(UserError, match="the images have 1 channels, and the network takes 3"):
+        evaluate_on(result / "run", "digits")
+
+
+def test_the_command(result, tmp_path):
+    from ..cli.zygote import command
+
+    (tmp_path / "work").mkdir()
+    picture_folder(tmp_path / "work" / "others", each=4, size=40)
+    done = command("eval", result / "run", "others", "--json", folder=tmp_path / "work")
+    assert done.returncode == 0, done.stderr
+    found = codec.from_text(Evaluation, done.stdout, where="the command")
+    assert found.top1 == evaluate_on(result / "run", str(tmp_path / "work" / "others")).top1
+    refused = command("eval", result / "run", "others", "--split", "val", folder=tmp_path / "work")
+    assert refused.returncode == 2 and "--split is for the data that the run was made with" in refused.stderr
