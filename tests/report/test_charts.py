@@ -84,6 +84,7 @@ def test_spread_leaves_alone_what_has_room() -> None:
     assert labels.spread([100.0, 100.0], gap=20, low=0, high=300) == [90.0, 110.0]
 
 
+@pytest.mark.untraced  # long, and other tests reach its lines
 @given(st.lists(st.tuples(st.floats(44, 346), st.floats(30, 286)), min_size=1, max_size=8))
 def test_placed_labels_meet_nothing_and_stay_inside(points: list[tuple[float, float]]) -> None:
     bounds = Box(46, 26, 356, 284)

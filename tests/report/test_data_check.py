@@ -98,6 +98,7 @@ def test_a_picture_that_is_none_is_not_shown():
     assert "elsewhere" not in page
 
 
+@pytest.mark.untraced  # many pages, whose lines other tests reach
 @pytest.mark.parametrize("payload", PAYLOADS)
 def test_hostile_names_stay_text(payload):
     page = Page(check_page(found(payload)))

@@ -180,6 +180,7 @@ def test_a_picture_that_is_none_is_not_shown():
     assert "elsewhere" not in errors_page(spoilt, model="net", data="pets")
 
 
+@pytest.mark.untraced  # many pages, whose lines other tests reach
 @pytest.mark.parametrize("payload", PAYLOADS)
 def test_hostile_names_stay_text(payload):
     poisoned = report(payload, split=payload, fitted_on=payload, layer=payload, notes=(payload,))

@@ -1,29 +1,18 @@
 """Folding: what repeats is told once, and nothing is lost."""
 
 from dataclasses import replace
-from functools import cache
 
 import pytest
-import torch
 
-from convatlas.inspection.ledger import ledger
-from convatlas.models.registry import MODELS, create_model
 from convatlas.report import ledger_words as words
 from convatlas.report.folding import Branch, Leaf, rows_in, tree
 from convatlas.report.ledger_page import ledger_page, memory_needs
 from tests.every import VARIANTS
+from tests.every import ledger_of as of
 
 from .pages import Page
 
 EVERY = pytest.mark.parametrize("name", VARIANTS)
-
-
-@cache
-def of(name):
-    variant = MODELS[name]
-    with torch.device("meta"):
-        model = create_model(name, in_chans=variant.in_chans)
-    return ledger(model, (variant.in_chans, variant.image_size, variant.image_size), name=name)
 
 
 def branches(items):

@@ -59,6 +59,7 @@ def harmless() -> set[tuple[str, tuple[str, ...]]]:
     return _skeleton(_poisoned("harmless"))
 
 
+@pytest.mark.untraced  # many pages, whose lines other tests reach
 @pytest.mark.parametrize("payload", PAYLOADS, ids=range(len(PAYLOADS)))
 def test_payload_adds_no_element_and_no_attribute(payload: str, harmless: set[tuple[str, tuple[str, ...]]]) -> None:
     html = _poisoned(payload)
@@ -67,12 +68,14 @@ def test_payload_adds_no_element_and_no_attribute(payload: str, harmless: set[tu
     assert len(drawings(html)) == len(drawings(_poisoned("harmless")))
 
 
+@pytest.mark.untraced  # many pages, whose lines other tests reach
 @pytest.mark.parametrize("payload", PAYLOADS[:30], ids=range(30))
 def test_payload_is_shown_as_the_text_it_is(payload: str) -> None:
     shown = " ".join(plain(payload).split())
     assert shown in re.sub(r"\s+", " ", "".join(Page(_poisoned(payload)).texts))
 
 
+@pytest.mark.untraced  # many pages, whose lines other tests reach
 @pytest.mark.parametrize("payload", PAYLOADS, ids=range(len(PAYLOADS)))
 def test_no_character_hides_or_reorders(payload: str) -> None:
     kept = {each for each in _poisoned(payload) if unicodedata.category(each) in {"Cc", "Cf", "Cs", "Zl", "Zp"}}

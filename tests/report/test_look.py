@@ -93,6 +93,7 @@ def test_no_dead_channels_are_said_too():
     assert busy(quiet).sentence == "No channel has one value everywhere on this image."
 
 
+@pytest.mark.untraced  # many pages, whose lines other tests reach
 @pytest.mark.parametrize("payload", PAYLOADS)
 def test_hostile_names(payload):
     pages = (

@@ -49,6 +49,21 @@ CASES = {
 }
 
 
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory, weights):
+    """The folder of a case's run that nobody stopped, made once for all that are."""
+    folder = tmp_path_factory.mktemp("unbroken")
+
+    def made(case):
+        strategy, more = CASES[case]
+        if not (folder / case).exists():
+            recipe, data = prepared(strategy, weights[more.get("model", "resnet.pocket")], **more)
+            tune(recipe, folder / case, data)
+        return folder / case
+
+    return made
+
+
 @pytest.mark.untraced  # long, and other tests reach its lines
 @pytest.mark.parametrize(
     ("case", "steps"),
@@ -64,19 +79,19 @@ CASES = {
         *[("dropout", n) for n in (2, 4)],
     ],
 )
-def test_stopped_anywhere_it_goes_on_to_the_same_bits(tmp_path, weights, case, steps):
+def test_stopped_anywhere_it_goes_on_to_the_same_bits(tmp_path, weights, unbroken, case, steps):
     strategy, more = CASES[case]
     recipe, data = prepared(strategy, weights[more.get("model", "resnet.pocket")], **more)
-    tune(recipe, tmp_path / "whole", data)
+    unbroken_run = unbroken(case)
     with pytest.raises(Stopped):
         tune(recipe, tmp_path / "cut", data, watch=StopAfter(steps))
     summary = go_on(recipe, tmp_path / "cut", data)
     assert summary.status == "finished"
-    assert same(tensors(tmp_path / "whole"), tensors(tmp_path / "cut"))
-    assert outcome(tmp_path / "whole") == outcome(tmp_path / "cut")
+    assert same(tensors(unbroken_run), tensors(tmp_path / "cut"))
+    assert outcome(unbroken_run) == outcome(tmp_path / "cut")
     for name in (RECEIPT, "config.json"):
-        assert (tmp_path / "whole" / name).read_text() == (tmp_path / "cut" / name).read_text()
-    whole = codec.read(RunSummary, tmp_path / "whole" / "summary.json")
+        assert (unbroken_run / name).read_text() == (tmp_path / "cut" / name).read_text()
+    whole = codec.read(RunSummary, unbroken_run / "summary.json")
     assert (summary.best_epoch, summary.val_accuracy) == (whole.best_epoch, whole.val_accuracy)
 
 

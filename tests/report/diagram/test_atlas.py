@@ -18,7 +18,7 @@ from convatlas.report.diagram.pieces import NARROW, WIDE
 from convatlas.report.diagram.stops import stops
 from convatlas.report.diagram.tree import Tree
 from convatlas.report.diagram.words import Sort
-from tests.every import VARIANTS
+from tests.every import VARIANTS, ledger_of
 
 from .geometry import faults
 
@@ -27,8 +27,9 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 @cache
 def drawn(name, size=None):
+    if size is None:
+        return ledger_of(name)
     variant = MODELS[name]
-    size = variant.image_size if size is None else size
     with torch.device("meta"):
         model = create_model(name, in_chans=variant.in_chans, image_size=size)
     return ledger(model, (variant.in_chans, size, size), name=name)

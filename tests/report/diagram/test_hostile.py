@@ -25,6 +25,7 @@ NAMES = [
 ]
 
 
+@pytest.mark.untraced  # long, and other tests reach its lines
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("width", [WIDE, NARROW])
 def test_names(name, width):
@@ -53,6 +54,7 @@ def test_a_long_row_of_layers(width):
     assert faults(network_picture(ledger(rows), width=width)) == []
 
 
+@pytest.mark.untraced  # long, and other tests reach its lines
 @pytest.mark.parametrize("width", [WIDE, NARROW])
 def test_many_parts_of_many_kinds(width):
     rows = [conv([i - 1 if i else IMAGE], name=f"part{i}.conv") for i in range(40)]

@@ -118,6 +118,7 @@ def test_dates_are_read(text: str, said: str) -> None:
     assert figures.date(text) == said
 
 
+@pytest.mark.untraced  # long, and other tests reach its lines
 def test_a_long_study_of_many_variants_stays_light() -> None:
     names = [f"v{i}" for i in range(12)]
     findings, runs = make([variant(name, {"x": name}, 0) for name in names], [], (0, 1), ())
