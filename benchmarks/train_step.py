@@ -298,6 +298,10 @@ def main() -> None:
     parser.add_argument("--work", choices=(*LOOPS, PEAK), help=argparse.SUPPRESS)
     options = parser.parse_args()
     options.script = __file__
+    from convatlas.arith.order import FEWEST
+
+    if options.rounds < FEWEST:
+        parser.error(f"--rounds: an interval needs {FEWEST} or more")
     if options.work:
         work(options.work, options.models[0], options)
         return

@@ -2,13 +2,16 @@
 
 import re
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 import torch
 
+from convatlas.cli.console import clock
 from convatlas.models.compact import VARIANTS
 from convatlas.models.papers import OURS, golden_rows, paper_of
 from convatlas.models.registry import MODELS, create_model, list_models
+from convatlas.training.recipes import RECIPES
 
 PAGE = (Path(__file__).parents[2] / "docs/compact.md").read_text(encoding="utf-8")
 
@@ -71,6 +74,16 @@ def test_the_page_has_the_members_numbers():
     rows = re.findall(r"^\| `(\w+)` \| ([\d,]+) \| ([\d,]+) \|", PAGE, flags=re.M)
     found = {name: (int(params.replace(",", "")), int(macs.replace(",", ""))) for name, params, macs in rows}
     assert found == {name: (golden_rows()[name].params, golden_rows()[name].macs) for name in VARIANTS}
+
+
+def test_the_page_has_what_the_recipes_reached():
+    rows = re.findall(r"^\| `(\w+)` \| ([\d.]+) % \| (\d+) \| ([\d:]+), ([\w ]+) \|", PAGE, flags=re.M)
+    assert {name for name, *_ in rows} == {"fast94", "fast96", "compact1m", "compact300k"}
+    for name, percent, epochs, seconds, machine in rows:
+        outcomes = {outcome.machine: outcome for outcome in RECIPES[name].reached if "epochs" not in outcome.settings}
+        outcome = outcomes[machine]
+        assert (percent, seconds) == (f"{100 * fmean(outcome.accuracies):.2f}", clock(outcome.seconds))
+        assert int(epochs) == RECIPES[name].recipe.epochs
 
 
 def test_the_pages_code_runs():

@@ -10,7 +10,7 @@ from convatlas.models.registry import find_variant
 from convatlas.records.run import read_metrics
 from convatlas.training.loop import train
 from convatlas.training.recipe import check_recipe
-from convatlas.training.recipes import RECIPES, find_recipe
+from convatlas.training.recipes import MACHINES, RECIPES, find_recipe
 from tests.cli.makers import convatlas
 from tests.cli.zygote import command
 
@@ -26,6 +26,7 @@ def test_a_recipe_can_be_run(name):
     assert recipe.data == "cifar10"
     for reached in RECIPES[name].reached:
         assert all(0 < accuracy < 1 for accuracy in reached.accuracies) and reached.seconds > 0
+        assert reached.machine in MACHINES
 
 
 def test_an_unknown_recipe_is_named():

@@ -9,7 +9,7 @@ from rich.table import Table
 from convatlas.cli import options as o
 from convatlas.cli.console import clock, tell, tell_json, tell_table
 from convatlas.records import codec
-from convatlas.training.recipes import RECIPES, Reached, find_recipe
+from convatlas.training.recipes import MACHINES, RECIPES, Reached, find_recipe
 
 
 def recipes(
@@ -28,17 +28,16 @@ def recipes(
 
 def _table() -> Table:
     table = Table(box=None, pad_edge=False)
-    for heading in ("recipe", "model", "budget", "reached", "purpose"):
+    for heading in ("recipe", "budget", "reached", "purpose"):
         table.add_column(heading, no_wrap=heading != "purpose")
     for name, named in RECIPES.items():
         best = _reached(named.reached[0]) if named.reached else "not measured"
-        table.add_row(name, named.recipe.model, f"{named.recipe.epochs} epochs", best, named.purpose)
+        table.add_row(name, f"{named.recipe.epochs} epochs", best, named.purpose)
     return table
 
 
 def _reached(outcome: Reached) -> str:
-    n = len(outcome.accuracies)
-    return f"{fmean(outcome.accuracies):.2%} (n = {n}) in {clock(outcome.seconds)}"
+    return f"{fmean(outcome.accuracies):.2%} in {clock(outcome.seconds)}, {outcome.machine}"
 
 
 def _tell(name: str) -> None:
@@ -48,7 +47,9 @@ def _tell(name: str) -> None:
     tell(f"from: {named.provenance}")
     for outcome in named.reached:
         each = ", ".join(f"{accuracy:.2%}" for accuracy in outcome.accuracies)
-        tell(f"reached: {_reached(outcome)} of training on {outcome.data}, seed by seed {each}; {outcome.where}, {outcome.date}")
+        details = "; ".join(part for part in (outcome.settings, MACHINES[outcome.machine], outcome.date) if part)
+        n = len(outcome.accuracies)
+        tell(f"reached: {_reached(outcome)}, of training on {outcome.data}, n = {n}, seed by seed {each}; {details}")
     for setting, value in codec.to_plain(recipe).items():
         if setting not in ("name", "data_fingerprint") and value is not None:
             tell(f"  {setting:<16} {value}")

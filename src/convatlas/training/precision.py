@@ -31,15 +31,16 @@ def _device(wanted: str) -> str:
 def _precision(wanted: str, model: nn.Module, device: str) -> tuple[str, str]:
     """The number format and the reason for it."""
     able = torch.cuda.is_bf16_supported() if device == "cuda" else cpu_computes_bf16()
+    it = "this GPU" if device == "cuda" else "this processor"
     if wanted == "bf16" and not able:
-        raise UserError("this processor has no bf16 instructions", fix="Use --precision fp32.")
+        raise UserError(f"{it} has no bf16 instructions", fix="Use --precision fp32.")
     if wanted != "auto":
         return wanted, "as the recipe says"
     if not able:
-        return "fp32", "the processor has no bf16 instructions"
+        return "fp32", f"{it} has no bf16 instructions"
     if device == "cpu" and _has_strided_depthwise(model):
         return "fp32", "strided depthwise convolutions are slower in bf16 on CPUs"
-    return "bf16", "the processor has bf16 instructions"
+    return "bf16", f"{it} has bf16 instructions"
 
 
 def cpu_computes_bf16() -> bool:
