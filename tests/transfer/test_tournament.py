@@ -17,7 +17,8 @@ from convatlas.records import codec, storage
 from convatlas.records.errors_look import ErrorReport
 from convatlas.records.run import ModelConfig, Recipe, RunSummary, read_metrics
 from convatlas.records.tournament import PLAN, RESULT, TRIALS, WINNER, Tournament, TournamentPlan
-from convatlas.training.outcome import Stopped
+from convatlas.training.outcome import Stopped, heeding
+from convatlas.training.watch import Unwatched
 from convatlas.transfer import tournament
 from convatlas.transfer.result import ERRORS, complete
 from convatlas.transfer.statistics import accuracy_over_folds, over_folds
@@ -348,6 +349,37 @@ def test_a_run_that_nothing_can_judge_says_so_in_a_line(weights, tmp_path):
     with pytest.raises(UserError, match="is trained, and there are no images by which to judge it") as caught:
         complete(tmp_path / "run", data)
     assert "\n" not in str(caught.value)
+
+
+def test_judging_counts_images_and_can_be_stopped_without_a_look_at_the_test(weights, tmp_path):
+    recipe, data = prepared("full", weights, photographs(), model="lenet.pocket", settings={"epochs": 1})
+    tune(recipe, tmp_path / "run", data)
+    told = []
+    with pytest.raises(Stopped):
+        complete(tmp_path / "run", data, progress=heeding(Stubborn(told)))
+    assert told == [("judging images", len(data.test), len(data.test))]
+    assert codec.read(RunSummary, tmp_path / "run" / "summary.json").test_looks == 0
+    assert not (tmp_path / "run" / "test.json").exists()
+    told.clear()
+    complete(tmp_path / "run", data, progress=lambda *each: told.append(each))
+    assert [each for each in told if each[1] == each[2]] == [
+        ("judging images", len(data.test), len(data.test)),
+        ("looking at errors", len(data.test), len(data.test)),
+    ]
+    assert codec.read(RunSummary, tmp_path / "run" / "summary.json").test_looks == 1
+
+
+class Stubborn(Unwatched):
+    """Wants everything to stop at once."""
+
+    def __init__(self, told):
+        self.told = told
+
+    def computing(self, what, done, total):
+        self.told.append((what, done, total))
+
+    def stopping(self):
+        return True
 
 
 def test_weights_that_are_gone_end_the_tournament_and_are_no_strategys_fault(tmp_path):

@@ -17,6 +17,7 @@ from convatlas.errors import UserError, unknown_name
 from convatlas.records import codec, storage
 from convatlas.records.run import ModelConfig, Recipe, RunSummary
 from convatlas.records.tournament import PLAN, WINNER, Tournament, TournamentPlan
+from convatlas.training.watch import Watch
 from convatlas.transfer.known import AUTO, BALANCES, STRATEGIES
 
 DEFAULT_EPOCHS, CACHED_EPOCHS = 10, 30
@@ -259,7 +260,7 @@ def _single(recipe: Recipe, folder: Path, data: Any, *, explain: bool, as_json: 
             loop.resume(folder, data=data, watch=watch, method=method)
         else:
             loop.train(recipe, folder, data=data, watch=watch, method=method)
-    _complete(folder, data)
+        _complete(folder, data, watch)
     summary = codec.read(RunSummary, folder / "summary.json")
     if as_json:
         tell_json({"folder": str(folder), **codec.to_plain(summary)})
@@ -274,14 +275,15 @@ def _single(recipe: Recipe, folder: Path, data: Any, *, explain: bool, as_json: 
     _tell_folder(folder, data)
 
 
-def _complete(folder: Path, data: Any) -> None:
+def _complete(folder: Path, data: Any, watch: Watch) -> None:
     """What belongs beside the weights: the page of errors, and the model card."""
     from convatlas.models.published import published
     from convatlas.report.card import model_card
     from convatlas.report.errors_look import errors_page
+    from convatlas.training.outcome import heeding
     from convatlas.transfer.result import complete
 
-    errors = complete(folder, data)
+    errors = complete(folder, data, progress=heeding(watch))
     recipe = codec.read(Recipe, folder / "recipe.json")
     config, summary = codec.read(ModelConfig, folder / "config.json"), codec.read(RunSummary, folder / "summary.json")
     assert recipe.tuning is not None
@@ -308,7 +310,7 @@ def _tournament(folder: Path, data: Any, *, explain: bool, as_json: bool) -> Non
     runs = sum((rung.strategies + 1) * rung.trials for rung in rounds_of(plan)) + 1
     with watching(runs, folder, _again(folder), explain=explain) as watch:
         result = run_tournament(folder, data=data, watch=watch)
-    _complete(folder / WINNER, data)
+        _complete(folder / WINNER, data, watch)
     about = {name: (known.what, known.source) for name, known in STRATEGIES.items()}
     storage.write_text(folder / "report.html", tournament_page(result, about=about, command=_again(folder)))
     if as_json:

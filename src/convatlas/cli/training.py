@@ -191,6 +191,7 @@ def evaluate(
         return
     recipe = codec.read(Recipe, folder / "recipe.json")
     o.trust_code(code)
+    from convatlas.cli.progress import loading_bar
     from convatlas.cli.working import load_for, use_threads
     from convatlas.training.apply import evaluate_run
     from convatlas.training.inference import Engine
@@ -199,7 +200,9 @@ def evaluate(
     ways_of(engine, exact=True)
     use_threads(threads)
     wanted = Engine(engine, say, lambda choice: _tell_choice(choice, explain=explain))
-    outcome = evaluate_run(folder, data=load_for(recipe, data_root), split=split, engine=wanted)
+    images = load_for(recipe, data_root)
+    with loading_bar() as progress:
+        outcome = evaluate_run(folder, data=images, split=split, engine=wanted, progress=progress)
     if as_json:
         tell_json(outcome)
         return

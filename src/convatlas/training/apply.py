@@ -15,20 +15,22 @@ from convatlas.errors import UserError
 from convatlas.records import codec, storage
 from convatlas.records.run import Evaluation, ModelConfig, Prediction, Recipe, RunSummary, TestLook
 from convatlas.training.checkpoint import load_model
-from convatlas.training.evaluate import at_once, judge, predict_logits
+from convatlas.training.evaluate import Progress, at_once, judge, predict_logits
 from convatlas.training.inference import Engine, Prepared, prepare
 from convatlas.training.inference_ways import ways_of
 
 SPLITS = ("train", "val", "test")
 
 
-def evaluate_run(folder: Path, *, data: DataSet, split: str, engine: Engine | None = None) -> Evaluation:
+def evaluate_run(
+    folder: Path, *, data: DataSet, split: str, engine: Engine | None = None, progress: Progress | None = None
+) -> Evaluation:
     """The finished run's outcome on a split of the data it was made with, its answers averaged as its recipe says.
 
     A GPU judges unless the recipe keeps the run off it. Elsewhere `engine` says how to run the network (None: as it is); figures
     are kept and compared, so that only ways in fp32 are admitted.
     A look at the test split is counted in `summary.json` and dated in `test_looks.jsonl`; its outcome is `test.json`, the answer
-    for each image in `answers.json`.
+    for each image in `answers.json`. `progress(what, done, total)` counts images.
     Raises UserError.
     """
     recipe = codec.read(Recipe, folder / "recipe.json")
@@ -43,7 +45,7 @@ def evaluate_run(folder: Path, *, data: DataSet, split: str, engine: Engine | No
     elif engine is not None:
         first = images.subset(torch.arange(at_once(len(images), config.image_size)))
         model = _ready(model, first, config, engine=engine, ahead=len(images), exact=True)
-    outcome, answers = judge(model, data, split=split, average=recipe.test_average)
+    outcome, answers = judge(model, data, split=split, average=recipe.test_average, progress=progress)
     if split == "test":
         storage.write_text(folder / "answers.json", codec.to_line(answers))
         storage.write_text(folder / "test.json", codec.to_text(outcome))
@@ -51,14 +53,14 @@ def evaluate_run(folder: Path, *, data: DataSet, split: str, engine: Engine | No
     return outcome
 
 
-def judge_once(folder: Path, *, data: DataSet) -> None:
+def judge_once(folder: Path, *, data: DataSet, progress: Progress | None = None) -> None:
     """Look at the test split unless that has been done; a look of which a crash kept the outcome only is counted now."""
     if codec.read(RunSummary, folder / "summary.json").test_looks > 0 and (folder / "answers.json").exists():
         return
     if (folder / "answers.json").exists() and (folder / "test.json").exists():
         _keep_look(folder, codec.read(Evaluation, folder / "test.json"))
     else:
-        evaluate_run(folder, data=data, split="test")
+        evaluate_run(folder, data=data, split="test", progress=progress)
 
 
 def _ready(model: nn.Module, first: ImageSet, config: ModelConfig, *, engine: Engine, ahead: int, exact: bool) -> Prepared:

@@ -3,6 +3,7 @@
 import base64
 import io
 import time
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,7 @@ from convatlas.records.run import Evaluation, Mistake
 from convatlas.training.views import TEST_AVERAGES
 
 WORST = 12
+Progress = Callable[[str, int, int], None]
 
 
 def predict_logits(
@@ -26,11 +28,12 @@ def predict_logits(
     std: tuple[float, ...],
     average: str = "none",
     size: int | None = None,
+    told: Callable[[int], None] | None = None,
 ) -> Tensor:
     """Logits (N, num_classes) in float32 on the CPU for all images, in their order. The model's mode is given back.
 
     `average` names the views over which the answers for an image are averaged (`TEST_AVERAGES`); of each image the middle `size`
-    x `size` pixels are seen (None: all).
+    x `size` pixels are seen (None: all). `told(n)` is called after every n images.
     """
     device = next(model.parameters()).device
     modes = [(module, module.training) for module in model.modules()]  # not one for all: what is frozen stays so
@@ -47,10 +50,29 @@ def predict_logits(
                 device=device,
                 size=size,
             )
-            return torch.cat([TEST_AVERAGES[average](model, x).float().cpu() for x, _ in batches])
+            logits = []
+            for x, _ in batches:
+                logits.append(TEST_AVERAGES[average](model, x).float().cpu())
+                if told is not None:
+                    told(len(x))
+            return torch.cat(logits)
     finally:
         for module, mode in modes:
             module.training = mode
+
+
+def counting(progress: Progress | None, what: str, total: int) -> Callable[[int], None] | None:
+    """A function that adds up numbers of images, and tells `progress` how many there are by now."""
+    if progress is None:
+        return None
+    done = 0
+
+    def told(n: int) -> None:
+        nonlocal done
+        done += n
+        progress(what, done, total)
+
+    return told
 
 
 def at_once(n: int, size: int) -> int:
@@ -69,11 +91,14 @@ def evaluate(model: nn.Module, data: DataSet, *, split: str, average: str = "non
     return judge(model, data, split=split, average=average)[0]
 
 
-def judge(model: nn.Module, data: DataSet, *, split: str, average: str = "none") -> tuple[Evaluation, Answers]:
-    """As `evaluate`, with the answer for each image."""
+def judge(
+    model: nn.Module, data: DataSet, *, split: str, average: str = "none", progress: Progress | None = None
+) -> tuple[Evaluation, Answers]:
+    """As `evaluate`, with the answer for each image. `progress(what, done, total)` counts images."""
     images: ImageSet = {"train": data.train, "val": data.val, "test": data.test}[split]
     begun = time.monotonic()
-    logits = predict_logits(model, images, mean=data.mean, std=data.std, average=average, size=data.image_size)
+    told = counting(progress, "judging images", len(images))
+    logits = predict_logits(model, images, mean=data.mean, std=data.std, average=average, size=data.image_size, told=told)
     seconds = time.monotonic() - begun
     loss, top1 = score(logits, images.labels)
     outcome = Evaluation(

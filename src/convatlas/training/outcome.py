@@ -1,6 +1,6 @@
 """How a run ended, kept in its folder whatever the end is."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -12,10 +12,22 @@ from convatlas.errors import StorageError, UserError, first_line
 from convatlas.records import codec, storage
 from convatlas.records.run import Recipe, RunSummary
 from convatlas.training.distributed import World
+from convatlas.training.watch import Watch
 
 
 class Stopped(Exception):
     """The watcher asked the run to stop; its state is saved."""
+
+
+def heeding(watch: Watch) -> Callable[[str, int, int], None]:
+    """What tells `watch` how much is computed of what is computed at once, and raises Stopped when it asks to stop."""
+
+    def told(what: str, done: int, total: int) -> None:
+        watch.computing(what, done, total)
+        if watch.stopping():
+            raise Stopped
+
+    return told
 
 
 class Kept(Protocol):

@@ -39,7 +39,7 @@ class Watch(Protocol):
         """The engine tries what is fastest here: so many things are done, of so many."""
 
     def computing(self, what: str, done: int, total: int) -> None:
-        """Something is computed once, before the first step: so much is done, of so much."""
+        """Something is computed at once, before the first step or after the last: so much is done, of so much."""
 
     def chosen(self, choices: Choices) -> None:
         """What the engine chose for the run that now begins."""

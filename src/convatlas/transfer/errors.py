@@ -1,7 +1,7 @@
 """Looking at a classifier's errors on one split: how good it is class by class, how sure, which answers are wrong, and why."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -18,7 +18,7 @@ from convatlas.inspection.running import at_rest, check_runs, run
 from convatlas.inspection.saliency import choose_layer, quiet, quiet_copy, saliency, watch
 from convatlas.records.errors_look import ClassScore, ErrorReport, JudgedImage, Suspect
 from convatlas.records.study import Interval
-from convatlas.training.evaluate import predict_logits
+from convatlas.training.evaluate import Progress, counting, predict_logits
 from convatlas.transfer.calibration import calibration, check_answers
 from convatlas.transfer.suspects import label_suspects
 
@@ -51,19 +51,21 @@ def examine_errors(
     temperature: float,
     split: str,
     fitted_on: str = "val",
+    progress: Progress | None = None,
 ) -> ErrorReport:
     """What `model`, which gives logits (N, classes), answers on `images`, with the pictures that a person should look at.
 
-    `names` has one for each image. The network sees the middle `size` x `size` pixels, as (x / 255 - mean) / std; `temperature`
-    is what logits are divided by (`calibration.fit_temperature`), fitted on the split `fitted_on`. Intervals are Wilson's (1927)
-    of 95 %. Maps are Grad-CAM's (`inspection.saliency`) at the last layer with places, for the class that was answered; where
-    there can be none, a note says why. Suspects are those of `suspects.label_suspects`, which holds for images that were not
-    trained on. The model, its modes, hooks and gradients, and the random state are left as they were. Raises UserError.
+    `names` has one for each image. The network sees the middle `size` x `size` pixels, as (x / 255 - mean) / std;
+    `temperature` is what logits are divided by (`calibration.fit_temperature`), fitted on the split `fitted_on`. Intervals
+    are Wilson's (1927) of 95 %. Maps are Grad-CAM's (`inspection.saliency`) at the last layer with places, for the class that
+    was answered; where there can be none, a note says why. Suspects are those of `suspects.label_suspects`, which holds for
+    images that were not trained on. `progress(what, done, total)` counts images. The model, its modes, hooks and gradients,
+    and the random state are left as they were. Raises UserError.
     """
     how = Preparation(size, mean, std)
     _check(images, names, classes, how)
     seen = ImageSet(centre(images.images, size), images.labels)
-    logits = _logits(model, seen, how, classes)
+    logits = _logits(model, seen, how, classes, told=counting(progress, "looking at errors", len(seen)))
     before, after = (calibration(logits, seen.labels, temperature=each) for each in (1.0, temperature))
     answers = Answers((logits.double() / temperature).softmax(1), seen.labels, names, classes)
     pictures = Pictures(model, seen.images, answers.said, how)
@@ -90,7 +92,9 @@ def examine_errors(
     )
 
 
-def _logits(model: nn.Module, seen: ImageSet, how: Preparation, classes: tuple[str, ...]) -> Tensor:
+def _logits(
+    model: nn.Module, seen: ImageSet, how: Preparation, classes: tuple[str, ...], *, told: Callable[[int], None] | None
+) -> Tensor:
     """The logits (N, classes) for all images, in float32 on the CPU."""
     device = check_runs(model, seen.images)
     with at_rest(model):  # gives each layer its own mode back: predict_logits gives all of them the whole model's
@@ -102,7 +106,8 @@ def _logits(model: nn.Module, seen: ImageSet, how: Preparation, classes: tuple[s
                 f"the network gives {given} for an image of {len(classes)} classes", fix="Give the classes that it has."
             )
         chunks = torch.split(torch.arange(len(seen)), AT_ONCE)
-        logits = torch.cat([predict_logits(model, seen.subset(chunk), mean=how.mean, std=how.std) for chunk in chunks])
+        parts = [seen.subset(chunk) for chunk in chunks]
+        logits = torch.cat([predict_logits(model, part, mean=how.mean, std=how.std, told=told) for part in parts])
     check_answers(logits, seen.labels)
     return logits
 

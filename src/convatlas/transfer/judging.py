@@ -32,7 +32,7 @@ def evaluate_on(folder: Path, place: str, *, progress: Progress | None = None) -
     split, images = _judged(data)
     images = ImageSet(images.images, _renamed(data, config)[images.labels])
     whole = replace(data, classes=config.classes, test=images)
-    return replace(judge(model, whole, split="test")[0], split=split)
+    return replace(judge(model, whole, split="test", progress=progress)[0], split=split)
 
 
 def _judged(data: DataSet) -> tuple[str, ImageSet]:

@@ -12,6 +12,7 @@ from convatlas.records.run import RunSummary
 from convatlas.records.tournament import PLAN, RESULT, Tournament, TournamentPlan
 from convatlas.training.apply import judge_once
 from convatlas.training.checkpoint import load_model
+from convatlas.training.evaluate import Progress
 from convatlas.transfer.errors import examine_errors
 from convatlas.transfer.tournament import joined
 
@@ -29,15 +30,15 @@ class _Judged:
     note: str | None = None
 
 
-def complete(folder: Path, data: DataSet) -> ErrorReport:
+def complete(folder: Path, data: DataSet, *, progress: Progress | None = None) -> ErrorReport:
     """Look at the test images, unless that was done, and keep what the network in `folder` errs on. Raises UserError.
 
     Where there are no test images the validation images are looked at. The winner of a tournament was trained on those too: then
-    one of its finals is judged, on the images of its fold.
+    one of its finals is judged, on the images of its fold. `progress(what, done, total)` counts images.
     """
     judged = _judged(folder, data)
     if judged.split == "test":
-        judge_once(folder, data=data)
+        judge_once(folder, data=data, progress=progress)
     model, config = load_model(judged.folder)
     found = examine_errors(
         model,
@@ -49,6 +50,7 @@ def complete(folder: Path, data: DataSet) -> ErrorReport:
         size=config.image_size,
         temperature=config.temperature,
         split=judged.split,
+        progress=progress,
     )
     if judged.note is not None:
         found = replace(found, notes=(judged.note, *found.notes))

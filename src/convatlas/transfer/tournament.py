@@ -25,6 +25,7 @@ from convatlas.records.tournament import PLAN, RESULT, TRIALS, WINNER, Standing,
 from convatlas.records.tuning import Receipt
 from convatlas.training.apply import judge_once
 from convatlas.training.loop import resume, train
+from convatlas.training.outcome import heeding
 from convatlas.training.watch import Watch
 from convatlas.transfer.advice import advice_of
 from convatlas.transfer.statistics import accuracy_over_folds, over_folds
@@ -276,7 +277,7 @@ class _Contest:
         folder = self.folder / WINNER
         _to_the_end(recipe, folder, data, self.watch, temperature=_typical_temperature(self.folder, final))
         if len(self.data.test):
-            judge_once(folder, data=data)
+            judge_once(folder, data=data, progress=heeding(self.watch))
 
 
 def joined(first: ImageSet, second: ImageSet) -> ImageSet:

@@ -4,6 +4,7 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ from convatlas.records.run import ModelConfig, Recipe
 from convatlas.records.tuning import FrozenPhase, Receipt, Tuning
 from convatlas.training.engine import Answer
 from convatlas.training.method import Method
-from convatlas.training.outcome import Stopped
+from convatlas.training.outcome import heeding
 from convatlas.training.precision import memory_format
 from convatlas.training.state import Run
 from convatlas.transfer.cached import Features, features_of
@@ -120,11 +121,7 @@ class FineTuning(Method):
             yield copy[chosen.to(copy.device)], labels[chosen].to(copy.device)
 
     def _cache(self, run: Run) -> Features:
-        def told(done: int, total: int) -> None:
-            run.watch.computing("features of each image", done, total)
-            if run.watch.stopping():  # nothing has been learned since the last saved state, so that none is saved
-                raise Stopped
-
+        told = heeding(run.watch)  # nothing has been learned since the last saved state, so that none is saved
         if self._features is None:
             begun = time.monotonic()
             self._features = features_of(
@@ -134,7 +131,7 @@ class FineTuning(Method):
                 copies=self.tuning.copies,
                 flip=run.recipe.flip,
                 seed=run.recipe.seed,
-                told=told,
+                told=partial(told, "features of each image"),
             )
             if not run.position.step:  # before the first step nobody else counts the seconds
                 run.position.seconds += time.monotonic() - begun
