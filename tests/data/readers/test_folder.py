@@ -232,10 +232,10 @@ def test_the_fingerprint_follows_content_and_classes(tmp_path):
     assert len({first.fingerprint, renamed.fingerprint, load(changed).fingerprint}) == 3
 
 
-def test_progress_counts_every_picture(tmp_path):
+def test_progress_counts_every_folder_and_picture(tmp_path):
     seen = []
     load(write_classes(tmp_path), progress=lambda *call: seen.append(call))
-    assert seen == [("pictures", i, 20) for i in range(1, 21)]
+    assert seen == [*(("folders", i, 2) for i in range(3)), *(("pictures", i, 20) for i in range(1, 21))]
 
 
 def test_an_error_is_told_at_once_and_not_after_all_pictures_are_read(tmp_path):

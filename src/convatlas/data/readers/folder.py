@@ -3,12 +3,12 @@
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from convatlas.data.dataset import Reading
 from convatlas.data.pictures import FORMATS, SUFFIXES, printable
-from convatlas.data.readers.picture_files import SPLIT_NAMES, Listed, Request, read_listed
+from convatlas.data.readers.picture_files import SPLIT_NAMES, Listed, Progress, Request, read_listed
 from convatlas.errors import UserError
 
 _LITTER = frozenset({"__macosx", "thumbs.db", "desktop.ini"})
@@ -26,7 +26,7 @@ def read_folder(root: Path, request: Request) -> Reading:
     """
     split_folders = _split_folders(root)
     others: Counter[str] = Counter()
-    listed = {split: _by_class(folder, others) for split, folder in split_folders.items()}
+    listed = {split: _by_class(folder, others, request.progress) for split, folder in split_folders.items()}
     classes = _classes(listed, root)
     splits = {
         split: [
@@ -68,7 +68,7 @@ def _split_folders(root: Path) -> dict[str, Path]:
     return named
 
 
-def _by_class(folder: Path, others: Counter[str]) -> dict[str, list[Path]]:
+def _by_class(folder: Path, others: Counter[str], progress: Progress | None) -> dict[str, list[Path]]:
     """Class name (NFC) -> its picture files, in the folder of one split. `others` counts the kinds of files beside them."""
     class_folders, pictures = contents(folder)
     if not class_folders:
@@ -77,7 +77,7 @@ def _by_class(folder: Path, others: Counter[str]) -> dict[str, list[Path]]:
         where = f"{printable(folder)} has pictures beside its class folders, such as {printable(pictures[0].name)}"
         raise UserError(where, fix="Move each into the folder of its class.")
     found: dict[str, list[Path]] = {}
-    for class_folder in class_folders:
+    for class_folder in _counted(class_folders, progress):
         name = unicodedata.normalize("NFC", class_folder.name)
         if not name.isprintable():
             where = f"the class folder {printable(class_folder)} has a name with bytes or marks that are no text"
@@ -96,6 +96,15 @@ def _by_class(folder: Path, others: Counter[str]) -> dict[str, list[Path]]:
                 f"the class {printable(name)!r} in {printable(folder)} has no pictures", fix=f"Add some. {_KNOWN} are read."
             )
     return found
+
+
+def _counted(class_folders: Sequence[Path], progress: Progress | None) -> Iterator[Path]:
+    """The folders, while `progress` is told how many are listed: one with a hundred thousand files takes a second."""
+    tell = progress or (lambda what, done, total: None)
+    for i, class_folder in enumerate(class_folders):
+        tell("folders", i, len(class_folders))
+        yield class_folder
+    tell("folders", len(class_folders), len(class_folders))
 
 
 def _pictures_of(class_folder: Path, others: Counter[str]) -> list[Path]:

@@ -20,6 +20,7 @@ from convatlas.data.splits import hold_out
 from convatlas.errors import UserError
 
 CHANNELS = 3
+Progress = Callable[[str, int, int], None]
 SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 PARTED = "no splits: parted 70/15/15 into train, val and test"
 """What the description of pictures says that came without splits."""
@@ -35,8 +36,8 @@ _VAL_SHARE = 0.15 / 0.85
 class Request:
     """How pictures are to be read: from which place, at which size in pixels, and what happens to unreadable ones.
 
-    `validation` is the share of train held out where only train is given beside test; `progress("pictures", done, total)`. `crop`
-    and `interpolation` are those of `decode_picture`.
+    `validation` is the share of train held out where only train is given beside test; `progress(what, done, total)` counts
+    folders and pictures. `crop` and `interpolation` are those of `decode_picture`.
     """
 
     root: Path
@@ -44,7 +45,7 @@ class Request:
     validation: float
     seed: int
     skip_unreadable: bool
-    progress: Callable[[str, int, int], None] | None
+    progress: Progress | None
     crop: int | None = None
     interpolation: str = "bicubic"
 
