@@ -1,10 +1,12 @@
 """`convatlas finetune` as a person runs it: one strategy, a tournament, cut off and gone on with, and what is left in the folder."""
 
+import hashlib
 import json
 import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,9 +15,10 @@ import convatlas
 from convatlas.data.pictures import read_picture
 from convatlas.errors import UserError
 from convatlas.records import codec
-from convatlas.records.run import RunSummary
+from convatlas.records.run import ModelConfig, RunSummary
 from convatlas.records.tournament import Tournament
 from convatlas.training.apply import predict_pictures
+from convatlas.training.checkpoint import save_config
 from convatlas.training.outcome import Stopped
 from convatlas.transfer.plan import load_for_tuning, recipe_for, start_from
 from convatlas.transfer.tournament import run_tournament
@@ -256,6 +259,11 @@ def test_a_tournament_goes_on_where_it_was_cut_off(whole, place, tmp_path):
         (["--model", "resnet.pokcet"], "resnet.pocket"),
         (["--strategy", "full", "--augment", "lihgt"], "light"),
         (["--strategy", "full", "--epochs", "1", "--minutes", "1"], "budget"),
+        (["--strategy", "probe", "--layer-decay", "0.2"], "--layer-decay is for layer-decay alone"),
+        (["--strategies", "probe,full", "--stages", "2"], "--stages is for last-stages alone"),
+        (["--strategy", "full", "--no-cache"], "--no-cache is for probe alone. Leave it out, or give --strategy probe."),
+        (["--strategy", "full", "--copies", "3"], "--copies is for probe alone"),
+        (["--minutes", "0.001"], "s for a training of the first round. Give --minutes"),
     ],
 )
 def test_what_cannot_be_is_refused_in_a_line_and_leaves_no_folder(place, words, said):
@@ -270,6 +278,50 @@ def test_a_class_too_small_for_the_folds_is_refused_before_a_folder_is_made(plac
     result = command("finetune", "pets", *MODEL, "--epochs", "1", "--folds", "50", "--out", "folds", folder=place)
     assert result.returncode == 2 and "50 folds, and a class of" in result.stderr
     assert not (place / "folds").exists()
+
+
+def test_more_stages_than_there_are_are_refused(place):
+    words = ("--strategy", "last-stages", "--stages", "99", "--epochs", "1")
+    result = command("finetune", "pets", *MODEL, *words, "--out", "stages", folder=place)
+    assert result.returncode == 2 and "resnet.pocket has 3 stages, of which 99 are to learn. Give fewer." in result.stderr
+
+
+def test_a_tournament_is_told_from_its_result_and_is_finished_once(whole, place):
+    for words in (("predict", "many", pictures(place)[0]), ("eval", "many"), ("eval", "many", "pets")):
+        result = command(*words, folder=place)
+        assert result.returncode == 2 and "many is a tournament. Its result is many/winner." in result.stderr
+    again = command("finetune", "--resume", "many", folder=place)
+    assert again.returncode == 2 and "many is finished already. Its result is many/winner." in again.stderr
+
+
+def test_trials_keep_what_is_needed_and_no_more(whole):
+    trials = sorted((whole[0] / "trials").iterdir())
+    assert trials and not any(list(trial.glob("state-*.pt")) for trial in trials)
+    last = {trial.folder for trial in codec.read(Tournament, whole[0] / "tournament.json").trials if trial.rung == 2}
+    assert {f"trials/{trial.name}" for trial in trials if (trial / "model.safetensors").exists()} == last
+    assert (whole[0] / "winner" / "model.safetensors").exists()
+
+
+def test_the_configuration_vouches_for_the_weights_and_has_the_figures(single, tmp_path):
+    """Its own checksum of them, beside the manifest's; without a manifest nothing vouches for the configuration."""
+    config, summary = codec.read(ModelConfig, single[0] / "config.json"), codec.read(RunSummary, single[0] / "summary.json")
+    assert config.weights_sha256 == hashlib.sha256((single[0] / "model.safetensors").read_bytes()).hexdigest()
+    assert (config.val_accuracy, config.test_accuracy) == (summary.val_accuracy, summary.test_accuracy) != (None, None)
+    bare = shutil.copytree(single[0], tmp_path / "bare")
+    (bare / "manifest.json").unlink()
+    with pytest.raises(UserError, match=r"has no manifest\.json, by which its files are checked"):
+        convatlas.load(bare)
+    other = shutil.copytree(single[0], tmp_path / "other")
+    save_config(other, replace(config, weights_sha256="0" * 64))
+    with pytest.raises(UserError, match=r"is not what config\.json belongs to"):
+        convatlas.load(other)
+
+
+def test_a_network_no_better_than_the_commonest_class_is_told(place):
+    words = ("--strategy", "full", "--epochs", "1", "--lr", "1e-9", "--out", "chance")
+    result = command("finetune", "pets", *MODEL, *words, folder=place)
+    summary = codec.read(RunSummary, place / "chance" / "summary.json")
+    assert ("note: to answer with the most frequent class each time" in result.stderr) == (summary.val_accuracy <= 1 / 3)
 
 
 def test_ordinary_training_is_not_gone_on_with_here_nor_fine_tuning_there(place, single):

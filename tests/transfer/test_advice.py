@@ -30,6 +30,8 @@ def test_a_much_cheaper_one_is_recommended_only_if_it_may_be_as_good():
     assert any("probe trains in 2 s instead of 30 s" in sentence for sentence in advice_of(equal, "full", n_images=9))
     worse = [standing("full", 0.93), standing("probe", 0.8, gap=(0.1, 0.2), seconds=2.0)]
     assert not any("trains in" in sentence for sentence in advice_of(worse, "full", n_images=9))
+    behind = [standing("full", 0.93), standing("gradual", 0.62, gap=(-0.05, 0.66), seconds=1.0)]
+    assert not any("trains in" in sentence for sentence in advice_of(behind, "full", n_images=9)), "30 points are no last point"
     dear = [standing("full", 0.93), standing("probe", 0.92, gap=(-0.01, 0.03), seconds=20.0)]
     assert not any("trains in" in sentence for sentence in advice_of(dear, "full", n_images=9))
 
@@ -49,4 +51,7 @@ def test_where_random_weights_win_that_is_said():
 
 
 def test_a_probe_that_wins_says_what_that_means():
-    assert "much like those of the pretraining" in advice_of([standing("probe", 0.9)], "probe", n_images=9)[-1]
+    above = [standing("probe", 0.9), standing("scratch", 0.5, gap=(0.3, 0.5))]
+    assert "much like those of the pretraining" in advice_of(above, "probe", n_images=9)[-1]
+    level = [standing("probe", 0.55), standing("scratch", 0.5, gap=(-0.3, 0.4))]
+    assert not any("much like" in sentence for sentence in advice_of(level, "probe", n_images=9))

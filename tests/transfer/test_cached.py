@@ -16,7 +16,7 @@ from convatlas.transfer.cached import features_of
 from convatlas.transfer.plan import prepared_for, start_from
 
 from ..training.makers import StopAfter
-from .makers import go_on, outcome, photographs, prepared, same, tensors, tune, weights_file
+from .makers import go_on, outcome, photographs, prepared, same, tensors, tune, untempered, weights_file
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def test_the_kept_network_is_what_the_metrics_say(tmp_path, weights):
     """Validation is judged from the cache, and the slow way through the whole network gives the same."""
     recipe, data = prepared("probe", weights["resnet.pocket"], policy="light", copies=2, cached=True, settings={"epochs": 4})
     tune(recipe, tmp_path / "run", data)
-    outcome = evaluate_run(tmp_path / "run", data=data, split="val")
+    outcome = evaluate_run(untempered(tmp_path / "run"), data=data, split="val")
     last = read_metrics(tmp_path / "run" / "metrics.jsonl")[-1]
     assert outcome.top1 == pytest.approx(last.val_accuracy)
     assert outcome.loss == pytest.approx(last.val_loss, abs=1e-4)

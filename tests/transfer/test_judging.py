@@ -1,11 +1,18 @@
 """A result on other images: every one is counted where there are no splits, classes are matched by name, strangers refused."""
 
+import shutil
+from dataclasses import replace
+
 import pytest
+import torch.nn.functional as F
 
 from convatlas.errors import UserError
 from convatlas.records import codec
-from convatlas.records.run import Evaluation
-from convatlas.training.apply import predict_pictures
+from convatlas.records.findings import Answers
+from convatlas.records.run import Evaluation, RunSummary
+from convatlas.training.apply import evaluate_run, predict_pictures
+from convatlas.training.checkpoint import load_config, load_model, save_config
+from convatlas.training.evaluate import predict_logits
 from convatlas.transfer.judging import EVERYTHING, evaluate_on
 from convatlas.transfer.plan import load_for_tuning, recipe_for, start_from
 
@@ -41,6 +48,36 @@ def test_the_test_split_is_judged_where_there_is_one(result, tmp_path):
     picture_folder(tmp_path / "parted" / "test", each=3, size=40)
     found = evaluate_on(result / "run", str(tmp_path / "parted"))
     assert (found.split, found.n) == ("test", 9)
+
+
+def test_it_is_told_which_images_were_left_aside_and_which_the_network_knows(result, tmp_path):
+    notes = []
+    evaluate_on(result / "run", str(result / "pets"), note=notes.append)
+    trained = codec.read(RunSummary, result / "run" / "summary.json").n_train
+    assert notes == [f"note: the network was made with these images, and trained on {trained} of them: that flatters the figures"]
+    notes.clear()
+    picture_folder(tmp_path / "parted" / "train", each=4, size=40)
+    picture_folder(tmp_path / "parted" / "test", each=3, size=40)
+    evaluate_on(result / "run", str(tmp_path / "parted"), note=notes.append)
+    assert notes == ["judged are the 9 test images; the 12 of training and validation are left aside"]
+    notes.clear()
+    picture_folder(tmp_path / "new", each=4, size=44)
+    evaluate_on(result / "run", str(tmp_path / "new"), note=notes.append)
+    assert notes == []
+
+
+def test_confidences_and_loss_are_those_of_the_probabilities_that_are_predicted(result, tmp_path):
+    """`answers.json` once had another probability for an image than `predict`: without the temperature."""
+    run = shutil.copytree(result / "run", tmp_path / "run")
+    save_config(run, replace(load_config(run), temperature=3.0))
+    data = load_for_tuning(str(result / "pets"), load_config(run).preprocessing)
+    outcome = evaluate_run(run, data=data, split="test")
+    answers = codec.read(Answers, run / "answers.json")
+    said = predict_pictures(run, [result / "pets" / name for name in data.split["test"]], top=3)
+    assert [each.probabilities[0] for each in said] == pytest.approx(answers.confidence, abs=1e-5)
+    model, config = load_model(run)
+    logits = predict_logits(model, data.test, mean=config.mean, std=config.std, size=config.image_size)
+    assert outcome.loss == pytest.approx(F.cross_entropy(logits / 3, data.test.labels).item(), rel=1e-5)
 
 
 def test_classes_are_matched_by_name(result, tmp_path):

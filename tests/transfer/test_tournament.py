@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 from dataclasses import replace
 
@@ -15,14 +16,15 @@ from convatlas.data.splits import folds_of
 from convatlas.errors import InUseError, StorageError, UserError
 from convatlas.records import codec, storage
 from convatlas.records.errors_look import ErrorReport
-from convatlas.records.run import ModelConfig, Recipe, RunSummary, read_metrics
+from convatlas.records.run import EpochMetrics, ModelConfig, Recipe, RunSummary, read_metrics
 from convatlas.records.tournament import PLAN, RESULT, TRIALS, WINNER, Tournament, TournamentPlan
 from convatlas.training.outcome import Stopped, heeding
 from convatlas.training.watch import Unwatched
 from convatlas.transfer import tournament
 from convatlas.transfer.result import ERRORS, complete
-from convatlas.transfer.statistics import accuracy_over_folds, over_folds
-from convatlas.transfer.tournament import begin, run_tournament, rungs_of
+from convatlas.transfer.rounds import rungs_of
+from convatlas.transfer.statistics import accuracy_over_folds, difference_over_folds, over_folds
+from convatlas.transfer.tournament import begin, run_tournament
 
 from ..training.makers import StopAfter
 from .makers import photographs, prepared, same, tensors, tune, weights_file
@@ -46,7 +48,7 @@ def test_folds_hold_each_image_once_and_each_class_alike(folds):
 def test_more_folds_than_a_class_has_images_are_refused():
     with pytest.raises(UserError, match="3 folds, and a class of 2 images. Give --folds 2 to 2"):
         folds_of([0, 0, 0, 1, 1], folds=3, seed=0)
-    with pytest.raises(UserError, match="2 folds, and a class of 1 image. Give more images of each class"):
+    with pytest.raises(UserError, match="2 folds, and a class of 1 image. Add images of that class"):
         folds_of([0, 0, 0, 1], folds=2, seed=0)
     with pytest.raises(UserError, match="1 folds"):
         folds_of([0, 0, 1, 1], folds=1, seed=0)
@@ -105,12 +107,26 @@ def test_without_spread_there_is_no_interval_over_folds_and_wilsons_over_images(
     assert found.method.endswith("no interval")
     shown = accuracy_over_folds(values, folds=3, n_images=50)
     assert (shown.low, shown.high) == pytest.approx(wilson(0.7, 50))
-    assert shown.n == 50 and "Wilson" in shown.method
+    assert "Wilson" in shown.method
 
 
 def test_a_perfect_score_is_not_certain():
     found = accuracy_over_folds([1.0, 1.0], folds=2, n_images=20)
     assert found.low < 0.9 and found.high == 1.0
+
+
+@pytest.mark.parametrize(("first", "second"), [([0.80, 0.72], [0.67, 0.59]), ([0.80, 0.721], [0.67, 0.59]), ([0.8], [0.67])])
+def test_differences_that_agree_by_chance_are_no_proof(first, second):
+    """Two trainings on 40 images each that differ by the same amount say no more than 40 images can."""
+    found = difference_over_folds(first, second, folds=2, n_images=40)
+    assert found.low < 0 < found.mean < found.high
+    assert "Newcombe" in found.method
+
+
+def test_a_wide_spread_over_folds_stays_as_wide():
+    first, second = [0.95, 0.70, 0.90], [0.60, 0.65, 0.55]
+    gaps = [a - b for a, b in zip(first, second, strict=True)]
+    assert difference_over_folds(first, second, folds=3, n_images=1000) == over_folds(gaps, folds=3, limits=(-1.0, 1.0))
 
 
 # ---------------------------------------------------------------- whole tournaments
@@ -437,29 +453,57 @@ def test_minutes_are_never_overspent_and_mostly_used(weights, tmp_path, names, f
     for rung in rungs:
         # Cached features cost next to nothing; the most is spent if the dear ones stay.
         dear = [name for name in pretrained if name != "probe"][: rung.strategies] + (["scratch"] if "scratch" in names else [])
-        most += rung.trials * sum(contestants.budgeted(name, rungs, rung.share).minutes for name in dear)
-    most += contestants.budgeted("full", rungs, 1.0).minutes
+        most += rung.trials * sum(contestants.budgeted(name, rung.share).minutes for name in dear)
+    most += contestants.budgeted("full", 1.0).minutes
     assert 0.7 * 20 <= most <= 0.75 * 20 + 1e-9
     if "probe" in names:
-        recipe = contestants.budgeted("probe", rungs, rungs[0].share)
+        recipe = contestants.budgeted("probe", rungs[0].share)
         assert (recipe.minutes, recipe.epochs) == (None, tournament.CACHED_EPOCHS)
 
 
 def test_a_tournament_by_the_clock(weights, tmp_path):
-    plan, data = contest(weights, "probe", "full", "scratch", plan={"epochs": None, "minutes": 0.06, "finals": 1})
+    plan, data = contest(weights, "probe", "full", "scratch", plan={"epochs": None, "minutes": 0.08, "finals": 1})
     begin(plan, tmp_path / "t")
     result = run_tournament(tmp_path / "t", data=data, watch=Watching())
-    assert result.seconds < 0.06 * 60
+    assert result.seconds < 0.08 * 60
     assert json.loads((tmp_path / "t" / RESULT).read_text())["winner"] == result.winner
+
+
+@pytest.mark.parametrize("minutes", [0.0001, 0.01])
+def test_minutes_in_which_nothing_can_be_trained_are_refused_with_those_that_would_do(weights, tmp_path, minutes):
+    plan, data = contest(weights, *NAMES, plan={"epochs": None, "minutes": minutes})
+    with pytest.raises(
+        UserError, match=r"minutes leave .* s for a training of the first round. Give --minutes ([\d.]+) or more"
+    ) as caught:
+        begin(plan, tmp_path / "t", data)
+    assert not (tmp_path / "t").exists()
+    enough = float(re.search(r"--minutes ([\d.]+)", str(caught.value))[1])
+    begin(replace(plan, minutes=enough), tmp_path / "t", data)
+    with pytest.raises(UserError):
+        begin(replace(plan, minutes=enough * 0.9), tmp_path / "other", data)
+
+
+def test_too_little_time_for_the_images_is_told_with_the_minutes_that_would_do(weights, tmp_path):
+    plan, data = contest(weights, "full", "scratch", plan={"epochs": None, "minutes": 1.0})
+    watch = Watching()
+    contestants = tournament._Contest(plan, tmp_path, data, watch)
+    lines = [EpochMetrics(1, 5, seen, 2.0, 0.1, 1.0, 0.5, 1.0, 0.5, 10.0) for seen in (300, 20)]
+    for name, line in zip(("enough", "few"), lines, strict=True):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "metrics.jsonl").write_text(codec.to_line(line))
+        contestants.see_haste("full", tmp_path / name, n=100, share=0.5)
+        # 300 of 100 images at half the budget are 6 passes of a finalist; 20 are 0.4.
+        assert (contestants.haste is None) == (name == "enough")
+    assert "a finalist (full) passes over them 0.4 times; with --minutes 13 that would be 5" in contestants.haste
 
 
 def test_epochs_fall_by_half_a_round_and_never_below_one(weights, tmp_path):
     plan, data = contest(weights, *NAMES, "l2-sp", "gradual", "lp-ft", plan={"epochs": 4})
     contestants = tournament._Contest(plan, tmp_path, data, Watching())
     rungs = rungs_of(6, 2)
-    assert [contestants.budgeted("full", rungs, rung.share).epochs for rung in rungs] == [1, 2, 4]
-    assert contestants.budgeted("full", rungs, 0.01).epochs == 1
-    assert contestants.budgeted("probe", rungs, 0.25).epochs == tournament.CACHED_EPOCHS
+    assert [contestants.budgeted("full", rung.share).epochs for rung in rungs] == [1, 2, 4]
+    assert contestants.budgeted("full", 0.01).epochs == 1
+    assert contestants.budgeted("probe", 0.25).epochs == tournament.CACHED_EPOCHS
 
 
 def test_a_damaged_trial_is_told(whole, tmp_path):

@@ -9,7 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from convatlas.cli.console import printable, say, tell, tell_json, tell_table
-from convatlas.cli.options import Data, DataRoot, ImageSize, Json, NoVerify, Threads, check_new
+from convatlas.cli.options import DataRoot, ImageSize, Json, NoVerify, Threads, check_new
+from convatlas.cli.previewing import named_data
 from convatlas.data.catalog import CATALOG
 from convatlas.errors import UserError
 from convatlas.records import codec, storage
@@ -18,7 +19,8 @@ from convatlas.report.data_check import check_page, relation_words
 
 
 def check(
-    data: Data = "shapes",
+    place: Annotated[str | None, typer.Argument(help="A folder of images, a CSV list, or a set of `convatlas data`.")] = None,
+    data: Annotated[str | None, typer.Option("--data", "-d", help="Data set: see `convatlas data` (default: shapes).")] = None,
     data_root: DataRoot = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="New .html file; the record goes beside it.")] = None,
     no_near: Annotated[bool, typer.Option("--no-near", help="Exact duplicates only: near ones take longest.")] = False,
@@ -29,8 +31,7 @@ def check(
 ) -> None:
     """Duplicates within and across splits, odd classes, unreadable files: what to know before training."""
     record = None if out is None else _record_path(out)
-    if data_root is not None and data in CATALOG and CATALOG[data].kind == "built in":
-        raise UserError(f"{data} is built in and lies nowhere", fix="Leave --data-root out.")
+    data, data_root = _chosen(place, data, data_root)
     from convatlas.cli.progress import loading_bar
     from convatlas.cli.working import use_threads
     from convatlas.data.checking import check_data
@@ -58,6 +59,16 @@ def check(
         tell(f"written: {out} and {record}")
     elif found.examples:
         say("note: --out check.html shows the pairs side by side, so that you can judge them")
+
+
+def _chosen(place: str | None, data: str | None, data_root: Path | None) -> tuple[str, Path | None]:
+    """The data set's name in the catalogue and where it lies, named in the one way or the other."""
+    if place is not None and data is not None:
+        raise UserError(f"the data are named twice, {place} and --data {data}", fix="Leave one of them out.")
+    name, root = ("shapes" if data is None else data, data_root) if place is None else named_data(place, data_root)
+    if root is not None and name in CATALOG and CATALOG[name].kind == "built in":
+        raise UserError(f"{name} is built in and lies nowhere", fix="Leave --data-root out.")
+    return name, root
 
 
 def _record_path(out: Path) -> Path:

@@ -1,8 +1,10 @@
 """Where the command line writes: results to standard output, everything else to standard error."""
 
+import csv
 import json
 import os
 import sys
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -49,7 +51,17 @@ def narrowest(table: Table) -> int:
 
 def tell_json(record: Any) -> None:
     """The result for machines, on standard output."""
-    sys.stdout.write(json.dumps(codec.to_plain(record), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    text = json.dumps(codec.to_plain(record), indent=2, ensure_ascii=False, allow_nan=False)
+    # A byte of a file name that is no text would come out as that byte; as an escape such as \udcff JSON can hold it.
+    sys.stdout.write(text.encode("utf-8", "backslashreplace").decode("utf-8") + "\n")
+
+
+def tell_csv(rows: Iterable[Sequence[str | float | None]]) -> None:
+    """The result as a table for spreadsheets, on standard output, each value as `results.csv` has it."""
+    from convatlas.report.table import cell
+
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerows([cell(value) for value in row] for row in rows)
 
 
 def printable(text: str) -> str:

@@ -16,10 +16,15 @@ from convatlas.data.policy_names import POLICIES
 from convatlas.errors import UserError, unknown_name
 from convatlas.records import codec, storage
 from convatlas.records.run import ModelConfig, Recipe, RunSummary
-from convatlas.records.tournament import PLAN, WINNER, Tournament, TournamentPlan
+from convatlas.records.tournament import PLAN, RESULT, WINNER, Tournament, TournamentPlan
 from convatlas.training.watch import Watch
 from convatlas.transfer.known import AUTO, BALANCES, STRATEGIES
 
+OF_STRATEGY = {
+    "stages": "last-stages", "layer_decay": "layer-decay", "l2_sp": "l2-sp", "probe_share": "lp-ft", "copies": "probe",
+    "cache": "probe",
+}  # fmt: skip
+"""Options that do something in one strategy only."""
 DEFAULT_EPOCHS, CACHED_EPOCHS = 10, 30
 LR_STEPS = 60
 """Of the range test: an eighth of an epoch of 5,000 images in batches of 32, and some epochs of a small set."""
@@ -44,7 +49,7 @@ def finetune(
     data_root: Annotated[Path | None, typer.Option("--data-root", help="With --resume: where the images are now.")] = None,
     seed: Annotated[int, typer.Option("--seed", help="Decides folds, order, augmentation and the new classifier.")] = 0,
     folds: Annotated[int, typer.Option("--folds", help="Of the tournament's cross-validation.")] = 3,
-    seeds: Annotated[int, typer.Option("--seeds", help="Trainings of each finalist, with other seeds and folds.")] = 3,
+    seeds: Annotated[int | None, typer.Option("--seeds", help="Trainings of each finalist (default: one a fold).")] = None,
     halving: Annotated[bool, typer.Option("--halving/--no-halving", help="Only the better half goes on after a round.")] = True,
     augment: Annotated[str | None, typer.Option("--augment", help=f"{', '.join(POLICIES)} (light; probe: none).")] = None,
     mixup: Annotated[float, typer.Option("--mixup", help="MixUp's alpha; 0: none.")] = 0.0,
@@ -101,9 +106,10 @@ def finetune(
         cache=cache,
         image_size=image_size,
         folds=folds,
-        seeds=seeds,
+        seeds=folds if seeds is None else seeds,
         halving=halving,
     )
+    _check_used(context, wanted.names)
     if find_lr and (strategy == AUTO or lr is not None):
         raise UserError("--find-lr is for one strategy without --lr", fix="Name it with --strategy, or leave --find-lr out.")
     if epochs is None and minutes is None:
@@ -127,6 +133,14 @@ class Wanted:
     folds: int
     seeds: int
     halving: bool
+
+
+def _check_used(context: typer.Context, names: tuple[str, ...]) -> None:
+    """Refuse an option that would do nothing."""
+    for option, strategy in OF_STRATEGY.items():
+        if strategy not in names and o.on_the_command_line(context, option):
+            what = f"--{'' if context.params[option] is not False else 'no-'}{option.replace('_', '-')} is for {strategy} alone"
+            raise UserError(what, fix=f"Leave it out, or give --strategy {strategy}.")
 
 
 def _names(strategy: str, strategies: str | None) -> tuple[str, ...]:
@@ -193,8 +207,10 @@ def _named() -> list[str]:
 def _recipes(wanted: Wanted) -> tuple[list[Recipe], Any]:
     """A recipe for each strategy, and the data they are for."""
     from convatlas.cli.progress import loading_bar
-    from convatlas.transfer.plan import load_for_tuning, recipe_for, start_from
+    from convatlas.transfer.plan import check_place, load_for_tuning, recipe_for, start_from
 
+    if wanted.place not in _named():
+        check_place(wanted.place)  # before weights are fetched
     pretrained = any(STRATEGIES[name].pretrained for name in wanted.names)
     start = start_from(wanted.model, wanted.weights if pretrained else None, image_size=wanted.image_size)
     with loading_bar() as progress:
@@ -272,7 +288,21 @@ def _single(recipe: Recipe, folder: Path, data: Any, *, explain: bool, as_json: 
         f"{summary.model}, {recipe.tuning.strategy}: {val}{test}after {counted(summary.epochs_done, 'epoch')}, "
         f"{clock(summary.train_seconds)} of training ({count(summary.params)} parameters, seed {summary.seed})"
     )
+    _tell_chance(summary, data)
     _tell_folder(folder, data)
+
+
+def _tell_chance(summary: RunSummary, data: Any) -> None:
+    """Say so if the network is no better than one that never looks."""
+    accuracy, images = (summary.val_accuracy, data.val) if len(data.val) else (summary.test_accuracy, data.test)
+    if accuracy is None or not len(images):
+        return
+    share = images.labels.bincount().max().item() / len(images)
+    if accuracy <= share:
+        say(
+            f"note: to answer with the most frequent class each time would be right for {share:.2%}: "
+            "try a smaller --lr (--find-lr), or more --epochs"
+        )
 
 
 def _complete(folder: Path, data: Any, watch: Watch) -> None:
@@ -289,8 +319,11 @@ def _complete(folder: Path, data: Any, watch: Watch) -> None:
     assert recipe.tuning is not None
     begun = [row for row in published(recipe.model) if recipe.tuning.weights in (row.name, row.source)]
     licence = begun[0].licence if begun else None
-    card = model_card(config, recipe, summary, errors, data=data.description, licence=licence)
-    storage.write_text(folder / "errors.html", errors_page(errors, model=recipe.model, data=data.description))
+    described = data.description
+    if (folder.parent / PLAN).exists():
+        described += "; the winner of a tournament was trained on training and validation images together"
+    card = model_card(config, recipe, summary, errors, data=described, licence=licence)
+    storage.write_text(folder / "errors.html", errors_page(errors, model=recipe.model, data=described))
     storage.write_text(folder / "README.md", card)
 
 
@@ -304,10 +337,15 @@ def _tell_folder(folder: Path, data: Any) -> None:
 def _tournament(folder: Path, data: Any, *, explain: bool, as_json: bool) -> None:
     from convatlas.cli.working import watching
     from convatlas.report.tournament import tournament_page
-    from convatlas.transfer.tournament import rounds_of, run_tournament
+    from convatlas.transfer.rounds import rounds_of, trials_of
+    from convatlas.transfer.tournament import run_tournament
 
     plan = codec.read(TournamentPlan, folder / PLAN)
-    runs = sum((rung.strategies + 1) * rung.trials for rung in rounds_of(plan)) + 1
+    n, n_test = len(data.train) + len(data.val), len(data.test)
+    say(
+        f"tournament: {n:,} images, training and validation together, in {plan.folds} folds; {n_test:,} test images are put aside"
+    )
+    runs = trials_of(rounds_of(plan), plan) + 1
     with watching(runs, folder, _again(folder), explain=explain) as watch:
         result = run_tournament(folder, data=data, watch=watch)
         _complete(folder / WINNER, data, watch)
@@ -340,6 +378,8 @@ def _resume(folder: Path, data_root: Path | None, *, threads: int | None, explai
     use_threads(threads)
     plan = folder / PLAN
     if plan.exists():
+        if all((folder / name).exists() for name in (RESULT, "report.html", f"{WINNER}/README.md")):
+            raise UserError(f"{folder} is finished already", fix=f"Its result is {folder / WINNER}.")
         begun = codec.read(TournamentPlan, plan)
         first, place = begun.recipes[0], None if begun.place in _named() else Path(begun.place)
         _tournament(folder, load_for(first, data_root or place), explain=explain, as_json=as_json)

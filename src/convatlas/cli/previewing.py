@@ -7,7 +7,7 @@ import typer
 from typer.core import TyperCommand
 
 from convatlas.cli import options as o
-from convatlas.cli.console import counted, tell, tell_json
+from convatlas.cli.console import counted, say, tell, tell_json
 from convatlas.data.catalog import CATALOG
 from convatlas.data.policy_names import POLICIES
 from convatlas.errors import UserError, unknown_name
@@ -50,13 +50,13 @@ def preview(
     """What an augmentation policy makes of some training images: a contact sheet, to be judged by eye."""
     file = out or o.fresh_folder(f"preview-{policy}").with_suffix(".png")
     _check(file, policy=policy, image_size=image_size, rows=rows, columns=columns, seed=seed)
-    name, root = _named(source, data_root)
+    name, root = named_data(source, data_root)
     chosen = o.DataOptions(name, root, _loaded_size(name, image_size), 0.1, not no_verify, skip_unreadable)
     from convatlas.cli.working import load
     from convatlas.data.policy_samples import samples
     from convatlas.training.recipes import NOT_MIRRORED
 
-    data = load(chosen, quiet=as_json)
+    data = load(chosen)
     settings: dict[str, Any] = {"policy": policy, "mixup": mixup, "cutmix": cutmix, "seed": seed}
     settings["flip"] = name not in NOT_MIRRORED if flip is None else flip
     made = samples(
@@ -108,16 +108,19 @@ def _check(file: Path, *, policy: str, image_size: int, rows: int, columns: int,
         raise UserError(f"{rows} rows of {columns} images are more than a sheet holds", fix="Choose fewer, or a smaller size.")
 
 
-def _named(source: str, data_root: Path | None) -> tuple[str, Path | None]:
+def named_data(source: str, data_root: Path | None) -> tuple[str, Path | None]:
     """The data set's name in the catalogue, and where it lies. A path stands for the folder or list that it is."""
     if source in CATALOG:
+        if data_root is None and Path(source).is_dir():
+            say(f"note: {source} is the set of that name; for the folder here give ./{source}")
         return source, data_root
-    if not Path(source).exists():
+    if not source.strip() or not Path(source).exists():
         where = "`convatlas data` lists them; a folder of pictures or a .csv list is named by its path."
         raise unknown_name("data set", source, CATALOG, where=where)
     if data_root is not None:
         raise UserError(f"{source} is a place already", fix="Leave --data-root out.")
-    return "csv" if Path(source).suffix.lower() == ".csv" else "folder", Path(source)
+    is_list = Path(source).suffix.lower() == ".csv" and not Path(source).is_dir()
+    return "csv" if is_list else "folder", Path(source)
 
 
 def _loaded_size(name: str, image_size: int) -> int | None:

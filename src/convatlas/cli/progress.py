@@ -12,19 +12,26 @@ from convatlas.cli.console import ERR, clock, say
 from convatlas.records.run import Choices, EpochMetrics
 from convatlas.training.watch import Progress
 
+EACH = 100
+"""So many epochs have a line each in a log; of later ones that take less than a second every hundredth has one, and the last."""
+WIDE = 110
+"""Columns of a terminal: on a narrower one the live line leaves out what matters least."""
+
 
 class PlainWatch:
-    """One line an epoch, for logs and pipes."""
+    """One line an epoch, for logs and pipes; of thousands of epochs, which a cached probe may run, fewer."""
 
     def __init__(self, runs: int, *, explain: bool) -> None:
         self.stopped = False
         self.explain = explain
+        self.kept: str | None = None
+        self.said_at = 0.0
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        pass
+        self._say_kept()
 
     def stop(self) -> None:
         """Ask the run to stop after its step."""
@@ -38,8 +45,21 @@ class PlainWatch:
         """Nothing: a log wants one line an epoch."""
 
     def epoch(self, progress: Progress, metrics: EpochMetrics) -> None:
-        """The epoch in one line."""
-        say(_line(progress, metrics))
+        """The epoch in one line, if it is one of those that have one; otherwise the line is kept, for it may be the last."""
+        if progress.epoch == 1:
+            self._say_kept()
+            self.said_at = 0.0
+        self.kept = _line(progress, metrics)
+        slow = progress.seconds >= self.said_at + 1.0
+        if slow or progress.epoch <= EACH or progress.epoch % EACH == 0 or progress.epoch == progress.epochs:
+            self.said_at = progress.seconds
+            self._say_kept()
+
+    def _say_kept(self) -> None:
+        """The line of the last epoch, unless it was said."""
+        if self.kept is not None:
+            say(self.kept)
+            self.kept = None
 
     def note(self, text: str) -> None:
         """A sentence of its own."""
@@ -61,6 +81,7 @@ class PlainWatch:
 
     def run_done(self, text: str) -> None:
         """A run's outcome."""
+        self._say_kept()
         say(text)
 
 
@@ -69,13 +90,13 @@ class LiveWatch(PlainWatch):
 
     def __init__(self, runs: int, *, explain: bool) -> None:
         super().__init__(runs, explain=explain)
-        self.bars = Bars(
-            TextColumn("{task.description}"), BarColumn(bar_width=16), TextColumn("{task.fields[state]}"), console=ERR
-        )
+        bar = BarColumn(bar_width=16 if ERR.width >= WIDE else 8)
+        self.bars = Bars(TextColumn("{task.description}"), bar, TextColumn("{task.fields[state]}"), console=ERR)
         self.runs = runs
         self.all_runs: TaskID | None = None
         self.task: TaskID | None = None
         self.title = ""
+        self.validation: float | None = None
 
     def __enter__(self) -> Self:
         if self.runs > 1:
@@ -97,12 +118,16 @@ class LiveWatch(PlainWatch):
         if self.task is None or title != self.title:
             self._drop_task()
             self.task = self.bars.add_task(title, total=1.0, state="")
-            self.title = title
-        self.bars.update(self.task, completed=progress.fraction, state=_state(progress))
+            self.title, self.validation = title, None
+        state = _live(progress, self.validation, wide=self.bars.console.width >= WIDE)
+        self.bars.update(self.task, completed=progress.fraction, state=state)
 
     def epoch(self, progress: Progress, metrics: EpochMetrics) -> None:
-        """Move the run's bar; the epoch's line is left to the log."""
+        """Move the run's bar, and show how it does on the validation images; the epoch's line is left to the log."""
         self.step(progress)
+        if metrics.val_accuracy is not None:
+            self.validation = metrics.val_accuracy
+            self.step(progress)
 
     def note(self, text: str) -> None:
         """A sentence above the bars."""
@@ -155,12 +180,24 @@ def explained(choices: Choices) -> list[str]:
     return lines
 
 
+def _epoch(p: Progress) -> str:
+    return f"epoch {p.epoch}" if p.epochs is None else f"epoch {p.epoch}/{p.epochs}"
+
+
 def _state(p: Progress) -> str:
-    of = "" if p.epochs is None else f"/{p.epochs}"
     return (
-        f"epoch {p.epoch}{of}  loss {p.loss:.3f}  accuracy {p.accuracy:.1%}  "
+        f"{_epoch(p)}  loss {p.loss:.3f}  accuracy {p.accuracy:.1%}  "
         f"{p.images_per_second:,.0f} images/s  {clock(p.seconds_left)} left"
     )
+
+
+def _live(p: Progress, validation: float | None, *, wide: bool) -> str:
+    """Where the run stands. The time left comes early, since the end is cut off where a line does not fit."""
+    begin = f"{_epoch(p)}  {clock(p.seconds_left)} left"
+    val = "" if validation is None else f"  val {validation:.1%}"
+    if not wide:
+        return f"{begin}  train {p.accuracy:.1%}{val}"
+    return f"{begin}  loss {p.loss:.3f}  accuracy {p.accuracy:.1%}{val}  {p.images_per_second:,.0f} images/s"
 
 
 def _line(p: Progress, m: EpochMetrics) -> str:

@@ -5,18 +5,20 @@
 
 import os
 import shlex
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 from convatlas.cli import options as o
-from convatlas.cli.console import clock, count, counted, say, tell, tell_json
+from convatlas.cli.console import clock, count, counted, say, tell, tell_csv, tell_json
 from convatlas.errors import UserError
 from convatlas.records import codec, storage
+from convatlas.records.finished import config_of
 from convatlas.records.inference import UNTRIED, InferenceChoice
-from convatlas.records.run import Evaluation, ModelConfig, Prediction, Recipe, RunSummary
+from convatlas.records.run import Evaluation, Prediction, Recipe, RunSummary
 
 SHOWN_CLASSES = 20
 RECIPE_FIELDS = frozenset(field.name for field in fields(Recipe))
@@ -189,6 +191,7 @@ def evaluate(
     if data is not None:
         _evaluate_on(context, folder, data, threads=threads, code=code, as_json=as_json)
         return
+    config_of(folder)
     recipe = codec.read(Recipe, folder / "recipe.json")
     o.trust_code(code)
     from convatlas.cli.progress import loading_bar
@@ -220,7 +223,7 @@ def _evaluate_on(
         if o.on_the_command_line(context, name):
             option = f"--{name.replace('_', '-')}"
             raise UserError(f"{option} is for the data that the run was made with", fix="Leave it out, or the other images.")
-    config = codec.read(ModelConfig, folder / "config.json")
+    config = config_of(folder)
     o.trust_code(code)
     from convatlas.cli.progress import loading_bar
     from convatlas.cli.working import use_threads
@@ -228,7 +231,7 @@ def _evaluate_on(
 
     use_threads(threads)
     with loading_bar() as progress:
-        outcome = evaluate_on(folder, data, progress=progress)
+        outcome = evaluate_on(folder, data, progress=progress, note=say)
     tell_json(outcome) if as_json else _tell_evaluation(outcome, config.model)
 
 
@@ -246,9 +249,12 @@ def _tell_choice(choice: InferenceChoice, *, explain: bool) -> None:
 
 
 def _tell_evaluation(outcome: Evaluation, model: str) -> None:
+    from convatlas.transfer.judging import EVERYTHING
+
     five = "" if outcome.top5 is None else f", top-5 {outcome.top5:.2%}"
     views = "" if outcome.average == "none" else f" (answers averaged over views: {outcome.average})"
-    tell(f"{model} on {outcome.n:,} {outcome.split} images: top-1 {outcome.top1:.2%}{five}, loss {outcome.loss:.4f}{views}")
+    images = f"all {outcome.n:,} images" if outcome.split == EVERYTHING else f"{outcome.n:,} {outcome.split} images"
+    tell(f"{model} on {images}: top-1 {outcome.top1:.2%}{five}, loss {outcome.loss:.4f}{views}")
     if len(outcome.classes) > SHOWN_CLASSES:
         return
     for i, (name, row) in enumerate(zip(outcome.classes, outcome.confusion, strict=True)):
@@ -258,28 +264,77 @@ def _tell_evaluation(outcome: Evaluation, model: str) -> None:
 
 def predict(
     folder: Annotated[Path, typer.Argument(help="A run folder.")],
-    images: Annotated[list[Path], typer.Argument(help="Pictures.")],
+    images: Annotated[list[Path], typer.Argument(help="Pictures; a folder stands for all that lie below it.")],
     top: Annotated[int, typer.Option("--top", help="How many classes to name.", min=1)] = 5,
+    threads: o.Threads = None,
     engine: Annotated[str, typer.Option("--engine", help="auto, eager, folded, bf16, compile or openvino.")] = "auto",
     explain: Annotated[bool, typer.Option("--explain", help="Say which ways of computing were tried, and how they did.")] = False,
     code: o.Code = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="The result as CSV on standard output, a line for each picture.")] = False,
     as_json: o.Json = False,
 ) -> None:
     """Say what a finished run sees in pictures."""
-    codec.read(ModelConfig, folder / "config.json")
+    if as_csv and as_json:
+        raise UserError("--csv and --json are two forms of one answer", fix="Leave one of them out.")
+    config = config_of(folder)
     o.trust_code(code)
+    from convatlas.cli.working import use_threads
     from convatlas.training.apply import predict_pictures
     from convatlas.training.inference import Engine
     from convatlas.training.inference_ways import ways_of
 
     ways_of(engine, exact=False)
+    use_threads(threads)
+    pictures = [picture for place in images for picture in _pictures_in(place)]
     wanted = Engine(engine, say, lambda choice: _tell_choice(choice, explain=explain))
-    predictions = predict_pictures(folder, images, top=top, engine=wanted)
-    if as_json:
+    predictions = predict_pictures(folder, pictures, top=top, engine=wanted)
+    if as_csv:
+        tell_csv(_table(predictions, min(top, config.num_classes)))
+    elif as_json:
         tell_json(predictions)
     else:
         for prediction in predictions:
             _tell_prediction(prediction)
+    _refuse_unread(predictions)
+
+
+def _pictures_in(place: Path) -> list[Path]:
+    """The picture file itself; of a folder all picture files below it, in order, but for hidden ones."""
+    from convatlas.data.pictures import SUFFIXES, printable
+
+    try:
+        is_folder = place.is_dir()
+    except OSError:
+        is_folder = False  # reading it says what is wrong
+    if not is_folder:
+        return [place]
+    found = []
+    for above, folders, names in os.walk(place, onerror=_cannot_list):  # links to folders, which may lead round, are not entered
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(above, name) for name in names if Path(name).suffix.lower() in SUFFIXES and not name.startswith(".")]
+    if not found:
+        known = ", ".join(sorted(SUFFIXES))
+        raise UserError(f"there are no pictures in {printable(place)}", fix=f"Name a folder with files that end in {known}.")
+    return sorted(found)
+
+
+def _cannot_list(error: OSError) -> NoReturn:
+    """A folder that cannot be listed is not passed over in silence."""
+    raise UserError(f"{error.filename} cannot be listed: {error.strerror}", fix="Check its permissions.") from None
+
+
+def _table(predictions: Sequence[Prediction], top: int) -> Iterator[list[str | float | None]]:
+    """A heading, then a row for each picture; one that could not be read has empty cells."""
+    yield ["picture", *(f"{what} {i}" for i in range(1, top + 1) for what in ("class", "probability"))]
+    for each in predictions:
+        row: list[str | float | None] = [each.image]
+        for name, probability in zip(each.classes, each.probabilities, strict=True):
+            row += [name, probability]
+        yield row + [None] * (1 + 2 * top - len(row))
+
+
+def _refuse_unread(predictions: Sequence[Prediction]) -> None:
+    """Say which pictures could not be read, and end with an error if there are any."""
     unread = [p for p in predictions if p.error is not None]
     if unread:
         what = f"{len(unread)} of {len(predictions)} pictures could not be read: {unread[-1].error}"

@@ -94,6 +94,8 @@ def load_for(recipe: Recipe, root: Path | None, *, quiet: bool = False) -> DataS
     Its content is compared with the run's fingerprint, which says more than the published checksums.
     """
     place = root or recall(recipe.data_fingerprint)
+    if place is None and CATALOG[recipe.data].kind == "your own":
+        raise UserError("the images of this run are not where they were", fix="Give their place now with --data-root.")
     how = None if recipe.tuning is None else recipe.tuning.preprocessing
     return load(data_of(recipe, place, verify=False), how=how, quiet=quiet)
 

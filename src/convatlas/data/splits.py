@@ -51,7 +51,7 @@ def folds_of(labels: Sequence[int], *, folds: int, seed: int) -> list[list[int]]
         by_class[label].append(index)
     least = min(len(members) for members in by_class.values())
     if not 2 <= folds <= least:
-        fix = f"Give --folds 2 to {least}." if least > 1 else "Give more images of each class."
+        fix = f"Give --folds 2 to {least}." if least > 1 else "Add images of that class, or name one strategy, such as probe."
         raise UserError(f"{folds} folds, and a class of {least} image{'s' if least > 1 else ''}", fix=fix)
     parts: list[list[int]] = [[] for _ in range(folds)]
     first = 0

@@ -213,7 +213,8 @@ def refuse_misfits(
     if not missing and not unexpected and len(kernels) == len(misshapen) and kernels[0][0] != kernels[0][1]:
         fix = f"It was built for images of up to {SMALL_IMAGE} pixels: give image_size, such as image_size=32."
         if kernels[0][0] > kernels[0][1]:
-            fix = f"Leave image_size out: up to {SMALL_IMAGE} pixels another stem is built than that of the published weights."
+            why = f"up to {SMALL_IMAGE} pixels another stem is built than that of the published weights"
+            fix = f"Leave --image-size out (in Python image_size): {why}."
     raise UserError(f"{where} does not hold the weights of {name}: {'; '.join(parts)}", fix=fix)
 
 

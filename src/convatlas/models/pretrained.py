@@ -23,7 +23,7 @@ from convatlas.records.run import ModelConfig
 from convatlas.records.weights import Preprocessing
 
 HUB = "hf-hub:"
-_CHOICES = f"Give True, a path, {', '.join(SOURCES)} or {HUB}owner/name."
+_CHOICES = f"Give default (in Python True), a path, {', '.join(SOURCES)} or {HUB}owner/name."
 Choice = bool | str | PathLike[str]
 """What `create_model(pretrained=)` takes: True (the default weights), a source such as "torchvision" or "timm", "source:tag",
 "hf-hub:owner/name", or the path of a file."""
@@ -72,7 +72,7 @@ def _find(name: str, choice: Choice) -> _Found:
     if isinstance(choice, str) and not os.path.lexists(path):
         near = difflib.get_close_matches(text, [*SOURCES, *(row.name for row in published(name))], n=2)
         guess = f"Did you mean {' or '.join(near)}? " if near else ""
-        raise UserError(f"pretrained={text!r} is neither a file nor a source of weights", fix=f"{guess}{_CHOICES}")
+        raise UserError(f"{text!r} is neither a file nor a source of weights", fix=f"{guess}{_CHOICES}")
     return _Found(path, str(path), _run_preprocessing(path, name))
 
 
@@ -84,7 +84,8 @@ def _published(name: str, choice: Literal[True] | str) -> _Found:
         here = [row.name for row in published(name) if row != weights and locate(row) is not None]
         if not here:
             raise
-        raise UserError(error.what, fix=f"{error.fix} Or take pretrained={here[0]!r}, which is on this machine.") from None
+        other = f"{here[0]}, which is on this machine (--weights {here[0]}, in Python pretrained={here[0]!r})"
+        raise UserError(error.what, fix=f"{error.fix} Or take {other}.") from None
 
 
 def _run_preprocessing(path: Path, name: str) -> Preprocessing | None:

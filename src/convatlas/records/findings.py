@@ -9,7 +9,8 @@ from convatlas.records.study import Interval
 
 @dataclass(frozen=True)
 class Answers:
-    """`answers.json` of a run: what it answered for each test image, in order, and with what confidence in [0, 1]."""
+    """`answers.json` of a run: what it answered for each test image, in order, and with what confidence in [0, 1]: its
+    probability for that answer, at the network's temperature."""
 
     split: str
     labels: tuple[int, ...]

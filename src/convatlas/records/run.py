@@ -135,7 +135,8 @@ class ModelConfig:
 
     Images are RGB or grey in [0, 1]: the shorter side is brought to `resize` pixels (None: to `image_size`) by `interpolation`,
     the middle square of `image_size` cut out, then (x - mean) / std per channel. Probabilities are the softmax of logits /
-    `temperature`.
+    `temperature`. `weights_sha256` is that of `model.safetensors`; the accuracies in [0, 1] are those of the run, None where it
+    has no such images or has not been judged.
     """
 
     model: str
@@ -149,6 +150,9 @@ class ModelConfig:
     resize: int | None = None
     temperature: float = 1.0
     interpolation: str = "bicubic"
+    weights_sha256: str | None = None
+    val_accuracy: float | None = None
+    test_accuracy: float | None = None
 
     @property
     def preprocessing(self) -> Preprocessing:

@@ -58,8 +58,8 @@ class Trial:
 class Standing:
     """How a strategy did: the last round that it reached, and its mean accuracy there over `trials` trainings.
 
-    `difference` is the winner's accuracy minus its own over the same folds and seeds (None: the winner itself, or a strategy that
-    was out earlier). `seconds` are those of one training in that round, `total_seconds` of all of its trainings.
+    `difference` is the winner's accuracy minus its own over the same folds and seeds (None: the winner itself, or fewer than two
+    trainings in common). `seconds` are those of one training in that round, `total_seconds` of all of its trainings.
     """
 
     strategy: str

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 
 from convatlas.records.errors_look import ErrorReport
-from convatlas.records.naming import weights_name
 from convatlas.records.run import ModelConfig, Recipe, RunSummary
 from convatlas.records.study import Interval
 from convatlas.report import figures
-from convatlas.report.errors_look import SPLITS
+from convatlas.report.begun import begun_with
+from convatlas.report.errors_look import SPLITS, scaled
 from convatlas.report.plain import plain
 
 
@@ -17,7 +17,7 @@ def model_card(
     """The card as Markdown, with the front matter that the Hugging Face hub reads. `licence`: of the weights begun with."""
     tuning = recipe.tuning
     assert tuning is not None
-    begun = _cell(weights_name(tuning.weights)) if tuning.weights else "random weights"
+    begun = _cell(begun_with(config.model, tuning.weights))
     accuracy = errors.accuracy
     return "\n".join(
         [
@@ -40,9 +40,7 @@ def model_card(
             "## How good it is",
             "",
             f"{figures.percent(accuracy.mean)} of {errors.n} {SPLITS.get(errors.split, errors.split)} images (95 % interval "
-            f"{figures.percent(accuracy.low)} to {figures.percent(accuracy.high)}; {accuracy.method}). Expected "
-            f"calibration error {errors.after.error:.3f} "
-            f"with the temperature {errors.temperature:.3g}, {errors.before.error:.3f} without.",
+            f"{figures.percent(accuracy.low)} to {figures.percent(accuracy.high)}; {accuracy.method}). {_calibration(errors)}",
             "",
             *(line for note in errors.notes for line in (f"{_cell(note)}.", "")),
             "| class | found (recall) | right when said (precision) | images |",
@@ -83,6 +81,15 @@ def model_card(
             "checksums in `manifest.json`.",
             "",
         ]
+    )
+
+
+def _calibration(errors: ErrorReport) -> str:
+    if not scaled(errors):
+        return f"Expected calibration error {errors.before.error:.3f}; no temperature was fitted."
+    return (
+        f"Expected calibration error {errors.after.error:.3f} with the temperature {errors.temperature:.3g}, "
+        f"{errors.before.error:.3f} without."
     )
 
 

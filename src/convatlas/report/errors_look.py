@@ -1,5 +1,6 @@
 """The page of a classifier's errors on one split: one HTML file without script, its pictures inside; or its body alone."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -35,7 +36,7 @@ RECALL, PRECISION = "equal", "open"
 @dataclass(frozen=True)
 class ErrorsView:
     """All that the page says beside the record. `cautions` are reasons to trust it less; `shown` classes are in the matrix, and
-    `charted` on the chart of classes.
+    `charted` on the chart of classes. `unmapped` says why pictures have no map, `scaled` whether there is a temperature at all.
     """
 
     verdict: str
@@ -48,11 +49,15 @@ class ErrorsView:
     charted: int
     reliability: Figure
     calibration: str
+    unmapped: str
+    scaled: bool
 
 
 def errors_page(report: ErrorReport, *, model: str, data: str) -> str:
-    """The page; `model` and `data` are what its title calls them."""
-    return templates().get_template("errors_look/page.html.j2").render(model=model, data=data, **_names(report))
+    """The page. `data` describes the images: its title has what stands before the first comma, a line below it the whole."""
+    title = re.split("[,;]", data)[0].strip() or data
+    names = {"model": model, "title": title, "data": data if title != data else ""}
+    return templates().get_template("errors_look/page.html.j2").render(**names, **_names(report))
 
 
 def errors_section(report: ErrorReport) -> Markup:
@@ -81,6 +86,8 @@ def errors_view(report: ErrorReport) -> ErrorsView:
         charted=len(kept),
         reliability=_reliability(report),
         calibration=_calibration(report),
+        unmapped=_unmapped(report),
+        scaled=scaled(report),
     )
 
 
@@ -105,14 +112,37 @@ def _verdict(report: ErrorReport) -> str:
 
 
 def _basis(report: ErrorReport) -> tuple[str, ...]:
-    fitted = SPLITS.get(report.fitted_on, report.fitted_on)
-    own = ", these very images" if report.fitted_on == report.split else ""
     return (
         f"The network saw the middle {report.size} × {report.size} pixels of each. The interval ({report.accuracy.method}) "
         "covers the sampling of the images and not what another training would do.",
-        f"Probabilities are those after temperature scaling with T = {figures.significant(report.temperature)}, fitted on the "
-        f"{fitted} images{own}.",
+        _temperature(report),
     )
+
+
+def scaled(report: ErrorReport) -> bool:
+    """Whether there is a temperature: one that was fitted, or one that is not 1."""
+    return bool(report.fitted_on) or report.temperature != 1
+
+
+def _temperature(report: ErrorReport) -> str:
+    """Where the temperature comes from. `fitted_on` is a split, or says in words which images they were."""
+    if not scaled(report):
+        return (
+            "No temperature was fitted: probabilities are those that the network gives (logits are divided by 1, which leaves "
+            "them as they are)."
+        )
+    said = f"Probabilities are those after temperature scaling with T = {figures.significant(report.temperature)}"
+    if not report.fitted_on:
+        return f"{said}, of which it is not known on what it was fitted."
+    on = f"the {SPLITS[report.fitted_on]} images" if report.fitted_on in SPLITS else report.fitted_on
+    return f"{said}, fitted on {on}{', these very images' if report.fitted_on == report.split else ''}."
+
+
+def _unmapped(report: ErrorReport) -> str:
+    """Why there is no map of an image: none could be made, or Grad-CAM, which keeps what speaks for a class, kept nothing."""
+    if report.layer is None:
+        return next((note for note in report.notes if note.startswith("There are no maps")), "There are no maps.")
+    return "No map: in no place does this layer speak for the answer (Grad-CAM is zero everywhere), so there is nothing to show."
 
 
 def _cautions(report: ErrorReport) -> tuple[str, ...]:
@@ -133,6 +163,9 @@ def _cautions(report: ErrorReport) -> tuple[str, ...]:
 def _calibration(report: ErrorReport) -> str:
     """How sure and how right it is, and whether the temperature helps on these images."""
     before, after = report.before, report.after
+    if not scaled(report):
+        right = figures.percent(report.accuracy.mean)
+        return f"On average it is {figures.percent(_sure(before))} sure, and right on {right}. No temperature was fitted."
     said = (
         f"On average it is {figures.percent(_sure(before))} sure as it comes, {figures.percent(_sure(after))} with the "
         f"temperature, and right on {figures.percent(report.accuracy.mean)}."
@@ -215,7 +248,8 @@ def _diagram(report: ErrorReport, *, width: float) -> Markup:
     drawn = [("before", "open", report.before)] if report.temperature != 1 else []
     parts = [axes.frame(plot, x=Axis(x, "probability", _whole), y=Axis(y, "right answers", _whole))]
     parts.append(svg.line((x(0), y(0)), (x(1), y(1)), class_="chance"))
-    for what, tone, one in (*drawn, ("after", "equal", report.after)):
+    last = "after" if scaled(report) else "as it comes"
+    for what, tone, one in (*drawn, (last, "equal", report.after)):
         marks = [_mark(each, what, report.n, (x(each.probability), y)) for each in one.bins]
         parts.append(svg.tag("g", *marks, class_=tone))
     return svg.drawing(

@@ -21,6 +21,8 @@ M_MMAP_THRESHOLD = -3
 NEVER = 2**31 - 1
 TOP_PAD = 256 * 2**20
 """Bytes asked for at once when the heap must grow."""
+GLIBCS_OWN = 128 * 2**10
+"""Bytes: what glibc begins with, for all three settings."""
 KEEPING = ("tcmalloc", "jemalloc", "mimalloc")
 """Allocators that keep memory by themselves, where a user has preloaded one."""
 
@@ -36,6 +38,17 @@ def keep_memory() -> bool:
     done = [mallopt(setting, value) == 1 for setting, value in settings]
     _state["kept"] = all(done)
     return _state["kept"]
+
+
+def give_back() -> None:
+    """Undo `keep_memory` where memory is short, and return to the system what can be: it may be wanted for something else."""
+    if not _state["kept"]:
+        return
+    libc = ctypes.CDLL(None)
+    for setting in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_TOP_PAD):
+        libc.mallopt(setting, GLIBCS_OWN)
+    libc.malloc_trim(0)
+    _state["kept"] = False
 
 
 def preloaded() -> str | None:

@@ -45,7 +45,9 @@ def evaluate_run(
     elif engine is not None:
         first = images.subset(torch.arange(at_once(len(images), config.image_size)))
         model = _ready(model, first, config, engine=engine, ahead=len(images), exact=True)
-    outcome, answers = judge(model, data, split=split, average=recipe.test_average, progress=progress)
+    outcome, answers = judge(
+        model, data, split=split, average=recipe.test_average, temperature=config.temperature, progress=progress
+    )
     if split == "test":
         storage.write_text(folder / "answers.json", codec.to_line(answers))
         storage.write_text(folder / "test.json", codec.to_text(outcome))

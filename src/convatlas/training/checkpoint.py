@@ -5,6 +5,7 @@ SHA-256; only then all but the one before it are removed. So whatever the moment
 counted is there, and if its file is damaged later, the one before it.
 """
 
+import hashlib
 import io
 import re
 import warnings
@@ -26,6 +27,7 @@ from convatlas.models.configuration import is_user_file
 from convatlas.models.loading import check_values, refuse_misfits
 from convatlas.models.registry import create_model
 from convatlas.records import codec, manifest, storage
+from convatlas.records.finished import not_finished
 from convatlas.records.run import ModelConfig, Recipe
 from convatlas.training.prepare import check_code
 
@@ -54,6 +56,24 @@ def save_state(folder: Path, state: dict[str, Any]) -> None:
     for number in old:
         storage.remove(folder / _name(number))
     storage.remove(folder / FIRST_VERSION)
+
+
+def drop_states(folder: Path) -> None:
+    """Remove the states of a run that is finished for good."""
+    _drop(folder, [_name(number) for number in {*_numbers(folder), *_counted(folder)}])
+
+
+def drop_weights(folder: Path) -> None:
+    """Remove the weights of a finished run of which the figures alone are wanted."""
+    _drop(folder, ["model.safetensors"])
+
+
+def _drop(folder: Path, names: list[str]) -> None:
+    if not any((folder / name).exists() for name in names):
+        return
+    manifest.write(folder, without=tuple(names))
+    for name in names:
+        storage.remove(folder / name)
 
 
 def has_state(folder: Path) -> bool:
@@ -145,10 +165,19 @@ def _numbers_in(names: Iterable[str]) -> list[int]:
 def save_model(folder: Path, model: nn.Module, config: ModelConfig) -> None:
     """Write `model.safetensors` and `config.json`: what is shared, and enough to use the network elsewhere."""
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    contents = {"model.safetensors": safetensors.torch.save(tensors), "config.json": codec.to_text(config).encode()}
+    weights = safetensors.torch.save(tensors)
+    config = replace(config, weights_sha256=hashlib.sha256(weights).hexdigest())
+    contents = {"model.safetensors": weights, "config.json": codec.to_text(config).encode()}
     for name, content in contents.items():
         storage.write_bytes(folder / name, content)
     manifest.write(folder, *(manifest.entry_of(name, content) for name, content in contents.items()))
+
+
+def save_config(folder: Path, config: ModelConfig) -> None:
+    """Write `config.json` anew beside the weights that are there."""
+    content = codec.to_text(config).encode()
+    storage.write_bytes(folder / "config.json", content)
+    manifest.write(folder, manifest.entry_of("config.json", content))
 
 
 def load_model(folder: Path) -> tuple[nn.Module, ModelConfig]:
@@ -158,15 +187,16 @@ def load_model(folder: Path) -> tuple[nn.Module, ModelConfig]:
     """
     weights = folder / "model.safetensors"
     if not weights.exists():
-        raise UserError(
-            f"{folder} holds no finished model", fix=f"Finish it with `convatlas train --resume {folder}`, or check the path."
-        )
-    config = _config(folder / "config.json")
+        raise not_finished(folder)
+    config = load_config(folder)
+    if config.weights_sha256 is not None and not (folder / manifest.FILE).exists():
+        what = f"{folder} has no {manifest.FILE}, by which its files are checked"
+        raise UserError(what, fix="Copy it along with the weights.")
     if is_user_file(config.model) and (folder / "recipe.json").exists():
         check_code(replace(codec.read(Recipe, folder / "recipe.json"), model=config.model), where=str(folder))
     with torch.device("meta"):
         expected = _network(config).state_dict()
-    tensors = _tensors(weights, expected, config.model)
+    tensors = _tensors(weights, expected, config)
     model = _network(config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     model.load_state_dict(tensors)
     return model.eval(), config
@@ -177,8 +207,11 @@ def _network(config: ModelConfig) -> Network:
     return create_model(config.model, num_classes=config.num_classes, in_chans=config.in_chans, image_size=config.image_size)
 
 
-def _config(path: Path) -> ModelConfig:
-    """What the file says, if it fits together."""
+def load_config(folder: Path) -> ModelConfig:
+    """What `config.json` says, if it fits together. Raises UserError."""
+    path = folder / "config.json"
+    if not path.exists():
+        raise not_finished(folder)
     content = manifest.checked(path)
     config = codec.from_text(ModelConfig, content.decode("utf-8-sig", "replace"), where=str(path))
     fits = (
@@ -197,10 +230,13 @@ def _config(path: Path) -> ModelConfig:
     return config
 
 
-def _tensors(weights: Path, expected: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+def _tensors(weights: Path, expected: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
     """The tensors in the file, each of which must be there and fit one of the `expected`, and hold numbers only."""
+    name, content = config.model, manifest.checked(weights)
+    if config.weights_sha256 not in (None, hashlib.sha256(content).hexdigest()):
+        raise UserError(f"{weights} is not what config.json belongs to: its SHA-256 is another", fix="Put both back.")
     try:
-        tensors = safetensors.torch.load(manifest.checked(weights))
+        tensors = safetensors.torch.load(content)
     except (SafetensorError, ValueError) as error:
         raise UserError(f"{weights} does not hold the weights of {name}: {first_line(error)}", fix="Check the file.") from None
     sizes = {key: (key, tuple(tensors[key].shape), tuple(expected[key].shape)) for key in expected if key in tensors}

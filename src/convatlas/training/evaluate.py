@@ -92,13 +92,23 @@ def evaluate(model: nn.Module, data: DataSet, *, split: str, average: str = "non
 
 
 def judge(
-    model: nn.Module, data: DataSet, *, split: str, average: str = "none", progress: Progress | None = None
+    model: nn.Module,
+    data: DataSet,
+    *,
+    split: str,
+    average: str = "none",
+    temperature: float = 1.0,
+    progress: Progress | None = None,
 ) -> tuple[Evaluation, Answers]:
-    """As `evaluate`, with the answer for each image. `progress(what, done, total)` counts images."""
+    """As `evaluate`, with the answer for each image. Logits are divided by `temperature`: loss and confidences follow it.
+
+    `progress(what, done, total)` counts images.
+    """
     images: ImageSet = {"train": data.train, "val": data.val, "test": data.test}[split]
     begun = time.monotonic()
     told = counting(progress, "judging images", len(images))
     logits = predict_logits(model, images, mean=data.mean, std=data.std, average=average, size=data.image_size, told=told)
+    logits = logits / temperature
     seconds = time.monotonic() - begun
     loss, top1 = score(logits, images.labels)
     outcome = Evaluation(

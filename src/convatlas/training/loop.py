@@ -292,7 +292,7 @@ def _gradients(run: Run, answer: Answer, x: Tensor, y: Tensor, share: float) -> 
 
 def _lr(run: Run) -> float:
     fallen = 0.1**run.position.reduced
-    return run.recipe.lr * factor_at(run.recipe.schedule, run.progress, warmup=run.recipe.warmup) * fallen
+    return run.recipe.lr * factor_at(run.recipe.schedule, run.method.rate_at(run), warmup=run.recipe.warmup) * fallen
 
 
 def _finish(run: Run) -> None:
@@ -312,6 +312,6 @@ def _finish(run: Run) -> None:
         best = next((m for m in read_metrics(run.folder / "metrics.jsonl") if m.epoch == run.position.best_epoch), None)
         accuracy = run.summary.val_accuracy if best is None else best.val_accuracy
         run.summary = replace(run.summary, best_epoch=run.position.best_epoch, val_accuracy=accuracy)
-    config = run.method.finish(run, config)
+    config = replace(run.method.finish(run, config), val_accuracy=run.summary.val_accuracy)
     run.world.agreed(lambda: checkpoint.save_model(run.folder, run.judged, config))
     run.summary = replace(run.summary, status="finished")

@@ -47,6 +47,10 @@ class Method:
         """How many batches `batches` yields in a whole epoch."""
         return batches_in_epoch(len(data.train), recipe.batch_size)
 
+    def rate_at(self, run: Run) -> float:
+        """The share of the budget whose learning rate the next step has."""
+        return run.progress
+
     def batches(self, run: Run, *, size: int | None) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches that are left of the epoch: what the network is given, and labels (N,) or their shares (N, classes)."""
         return run.batches(size=size)

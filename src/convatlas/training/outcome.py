@@ -14,6 +14,9 @@ from convatlas.records.run import Recipe, RunSummary
 from convatlas.training.distributed import World
 from convatlas.training.watch import Watch
 
+OF_MEMORY = ("DefaultCPUAllocator", "could not create a primitive", "could not create a memory object", "std::bad_alloc")
+"""What torch and oneDNN say on a processor when they get no memory."""
+
 
 class Stopped(Exception):
     """The watcher asked the run to stop; its state is saved."""
@@ -74,8 +77,8 @@ def _write(run: Kept) -> None:
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether it is memory that was short. On CPUs torch raises a plain RuntimeError for that."""
-    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+    """Whether it is memory that was short. On CPUs torch raises a plain RuntimeError for that, and oneDNN does not say why."""
+    return isinstance(error, torch.OutOfMemoryError) or any(each in str(error) for each in OF_MEMORY)
 
 
 def _out_of_memory(run: Kept, error: RuntimeError) -> UserError | None:

@@ -4,6 +4,8 @@ The first changes no number (see `Network.set_grad_checkpointing`). With parts t
 that of the whole batch; only BatchNorm then normalises each part by itself.
 """
 
+import mmap
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -11,6 +13,7 @@ import torch
 from torch import Tensor
 
 from convatlas.records.engine import Reason
+from convatlas.training.allocator import give_back
 from convatlas.training.outcome import is_out_of_memory
 from convatlas.training.state import Run
 
@@ -18,6 +21,10 @@ Part = Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]]
 """Adds the gradients of a part of a batch (images, labels, its share of the batch); returns its mean loss and hits."""
 LEAST_PART = 2
 """BatchNorm needs two images."""
+RESERVE = 0.25
+"""The share of a limited address space that is held back, untouched, until memory is short. For every new size of a part oneDNN
+writes code, up to 60 MB for a network of fifty convolutions, into memory that it asks of the system: what a torn heap has free
+does not help it."""
 
 
 def within_memory(run: Run, part: Part, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -26,6 +33,8 @@ def within_memory(run: Run, part: Part, x: Tensor, y: Tensor) -> tuple[Tensor, T
     Raises the error of torch's where nothing is left to be done.
     """
     buffers = [each.clone() for each in run.model.buffers()]
+    if run.reserve is None and not run.choices.checkpointing:
+        run.reserve = _reserved()
     while True:
         failure = None
         try:
@@ -57,8 +66,26 @@ def _can_relieve(run: Run, n: int) -> bool:
     return not run.choices.checkpointing or n // (2 * run.choices.parts) >= LEAST_PART
 
 
+def _reserved() -> mmap.mmap | None:
+    """The reserve where memory ends by an error (`ulimit -v`); elsewhere the system ends the process, and none would help."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit == resource.RLIM_INFINITY:
+        return None
+    try:
+        return mmap.mmap(-1, int(RESERVE * limit))
+    except OSError:  # then there was no room to spare
+        return None
+
+
 def _relieve(run: Run, n: int) -> None:
     """Take the next step down, and say so: to the watcher now, and in the run's record."""
+    give_back()
+    if run.reserve is not None and not run.reserve.closed:
+        run.reserve.close()
     if not run.choices.checkpointing:
         run.model.set_grad_checkpointing()
         choices = replace(run.choices, checkpointing=True)

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
+from mmap import mmap
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,7 @@ class Run:
     best: dict[str, Tensor] | None = None
     state_saved: float = 0.0
     step_told: float = 0.0
+    reserve: mmap | None = None  # of address space, for when memory is short
 
     @property
     def progress(self) -> float:

@@ -7,6 +7,8 @@ from convatlas.records.tournament import Standing
 BASELINE = "scratch"
 CHEAPER = 3.0
 """A strategy that costs a third or less is worth naming."""
+NEAR = 0.02
+"""In accuracy: one that was further behind is not recommended in the winner's stead, whatever the interval admits."""
 
 
 def advice_of(standings: Sequence[Standing], winner: str, *, n_images: int) -> tuple[str, ...]:
@@ -20,18 +22,29 @@ def advice_of(standings: Sequence[Standing], winner: str, *, n_images: int) -> t
     equal = [each for each in others if each.difference is not None and each.difference.low <= 0 <= each.difference.high]
     if equal:
         names = ", ".join(each.strategy for each in equal)
-        said.append(f"Not told apart from it in its round: {names}. More images or more --folds would tell.")
-    cheap = [each for each in equal if each.seconds * CHEAPER <= best.seconds]
+        said.append(f"Not told apart from it in its round: {names}. More images, or more --seeds, would tell.")
+    near = [each for each in equal if _gap(each) <= NEAR]
+    cheap = [each for each in near if each.seconds * CHEAPER <= best.seconds]
     if cheap:
         least = min(cheap, key=lambda each: each.seconds)
         said.append(
-            f"{least.strategy} trains in {least.seconds:.0f} s instead of {best.seconds:.0f} s and may do as well: take it where "
-            "time matters more than the last point."
+            f"{least.strategy} trains in {least.seconds:.0f} s instead of {best.seconds:.0f} s and was "
+            f"{100 * _gap(least):.1f} points behind: take it where time matters more than that."
         )
     said += _against_scratch(standings, best)
-    if best.strategy == "probe":
+    if best.strategy == "probe" and _pretraining_helps(standings):
         said.append("That the frozen features suffice says that the images are much like those of the pretraining.")
     return tuple(said)
+
+
+def _gap(each: Standing) -> float:
+    assert each.difference is not None
+    return each.difference.mean
+
+
+def _pretraining_helps(standings: Sequence[Standing]) -> bool:
+    gap = next((each.difference for each in standings if each.strategy == BASELINE), None)
+    return gap is not None and gap.low > 0
 
 
 def _against_scratch(standings: Sequence[Standing], best: Standing) -> list[str]:

@@ -1,5 +1,6 @@
 """A result folder on other images than those that it was made with."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,8 @@ from convatlas.data.dataset import DataSet, ImageSet
 from convatlas.data.pictures import printable
 from convatlas.data.readers.picture_files import PARTED
 from convatlas.errors import UserError
-from convatlas.records.run import Evaluation, ModelConfig
+from convatlas.records import codec
+from convatlas.records.run import Evaluation, ModelConfig, Recipe, RunSummary
 from convatlas.training.checkpoint import load_model
 from convatlas.training.evaluate import judge
 from convatlas.transfer.plan import Progress, load_for_tuning
@@ -19,10 +21,13 @@ EVERYTHING = "all"
 """What an evaluation's split is called if the data have none: then every image counts."""
 
 
-def evaluate_on(folder: Path, place: str, *, progress: Progress | None = None) -> Evaluation:
+def evaluate_on(
+    folder: Path, place: str, *, progress: Progress | None = None, note: Callable[[str], None] | None = None
+) -> Evaluation:
     """How the network in `folder` does on the images in `place`: their test split, or all of them where there are no splits.
 
-    Every class of theirs must be one of the network's; classes without images are admitted. Raises UserError.
+    Every class of theirs must be one of the network's; classes without images are admitted. `note` is told of images that
+    are left aside, and of ones that the network was made with. Raises UserError.
     """
     model, config = load_model(folder)
     data = load_for_tuning(place, config.preprocessing, validation=0.0, progress=progress)
@@ -30,9 +35,12 @@ def evaluate_on(folder: Path, place: str, *, progress: Progress | None = None) -
         what = f"the images have {data.in_chans} channels, and the network takes {config.in_chans}"
         raise UserError(what, fix="Give images like those that it was trained on.")
     split, images = _judged(data)
+    if note is not None:
+        _note(folder, data, split, note)
     images = ImageSet(images.images, _renamed(data, config)[images.labels])
     whole = replace(data, classes=config.classes, test=images)
-    return replace(judge(model, whole, split="test", progress=progress)[0], split=split)
+    outcome, _ = judge(model, whole, split="test", temperature=config.temperature, progress=progress)
+    return replace(outcome, split=split)
 
 
 def _judged(data: DataSet) -> tuple[str, ImageSet]:
@@ -41,6 +49,18 @@ def _judged(data: DataSet) -> tuple[str, ImageSet]:
         return "test", data.test
     parts = (data.train, data.val, data.test)
     return EVERYTHING, ImageSet(torch.cat([each.images for each in parts]), torch.cat([each.labels for each in parts]))
+
+
+def _note(folder: Path, data: DataSet, split: str, note: Callable[[str], None]) -> None:
+    """What a person should know of the images before believing the figures."""
+    others = len(data.train) + len(data.val)
+    if split == "test" and others:
+        note(f"judged are the {len(data.test):,} test images; the {others:,} of training and validation are left aside")
+    recipe, summary = folder / "recipe.json", folder / "summary.json"
+    if split == EVERYTHING and recipe.exists() and summary.exists():
+        trained = codec.read(RunSummary, summary).n_train
+        if codec.read(Recipe, recipe).data_fingerprint == data.fingerprint:
+            note(f"note: the network was made with these images, and trained on {trained:,} of them: that flatters the figures")
 
 
 def _renamed(data: DataSet, config: ModelConfig) -> Tensor:

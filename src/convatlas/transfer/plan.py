@@ -98,7 +98,7 @@ def load_for_tuning(
     """
     named = place in CATALOG and CATALOG[place].kind != "your own"
     if not named:
-        _check_place(place)
+        check_place(place)
     kind = place if named else ("csv" if place.lower().endswith(".csv") and not Path(place).is_dir() else "folder")
     data = load_data(
         kind,
@@ -114,7 +114,7 @@ def load_for_tuning(
     return prepared_for(data, how)
 
 
-def _check_place(place: str) -> None:
+def check_place(place: str) -> None:
     """Refuse what is neither there nor the name of a set, and suggest the nearest name."""
     if not place.strip():
         raise UserError("no images are named", fix="Give a folder with one folder of pictures for each class.")

@@ -11,10 +11,11 @@ from convatlas.records.errors_look import ErrorReport
 from convatlas.records.run import RunSummary
 from convatlas.records.tournament import PLAN, RESULT, Tournament, TournamentPlan
 from convatlas.training.apply import judge_once
-from convatlas.training.checkpoint import load_model
+from convatlas.training.checkpoint import load_config, load_model, save_config
 from convatlas.training.evaluate import Progress
 from convatlas.transfer.errors import examine_errors
 from convatlas.transfer.tournament import joined
+from convatlas.transfer.tuning import FEWEST_FOR_TEMPERATURE
 
 ERRORS = "errors.json"
 
@@ -39,6 +40,8 @@ def complete(folder: Path, data: DataSet, *, progress: Progress | None = None) -
     judged = _judged(folder, data)
     if judged.split == "test":
         judge_once(folder, data=data, progress=progress)
+        tested = codec.read(RunSummary, folder / "summary.json").test_accuracy
+        save_config(folder, replace(load_config(folder), test_accuracy=tested))
     model, config = load_model(judged.folder)
     found = examine_errors(
         model,
@@ -50,12 +53,21 @@ def complete(folder: Path, data: DataSet, *, progress: Progress | None = None) -
         size=config.image_size,
         temperature=config.temperature,
         split=judged.split,
+        fitted_on=_fitted_on(judged.folder),
         progress=progress,
     )
     if judged.note is not None:
         found = replace(found, notes=(judged.note, *found.notes))
     storage.write_text(folder / ERRORS, codec.to_text(found))
     return found
+
+
+def _fitted_on(folder: Path) -> str:
+    """By which images the temperature was found; nothing where there were too few."""
+    if (folder.parent / PLAN).exists():
+        fitted = load_config(folder).temperature != 1.0  # their folds may have been too small
+        return "the folds by which it was chosen" if fitted else ""
+    return "val" if codec.read(RunSummary, folder / "summary.json").n_val >= FEWEST_FOR_TEMPERATURE else ""
 
 
 def _judged(folder: Path, data: DataSet) -> _Judged:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from scipy import stats
 
-from convatlas.arith.proportion import wilson
+from convatlas.arith.proportion import newcombe, wilson
 from convatlas.records.study import Interval
 
 LEVEL = 0.95
@@ -31,9 +31,27 @@ def over_folds(values: Sequence[float], *, folds: int, limits: tuple[float, floa
 
 
 def accuracy_over_folds(values: Sequence[float], *, folds: int, n_images: int) -> Interval:
-    """As `over_folds`; where there is no spread, Wilson's score interval over the `n_images` judged (Wilson 1927)."""
+    """As `over_folds`, and no narrower than Wilson's score interval over the `n_images` judged (Wilson 1927).
+
+    Few trainings agree by chance as easily as they differ: so few images cannot say more than they would of one network.
+    """
     found = over_folds(values, folds=folds, limits=(0.0, 1.0))
-    if not found.method.endswith("no interval"):
+    return _no_narrower(found, *wilson(found.mean, n_images), "Wilson score over the images")
+
+
+def difference_over_folds(first: Sequence[float], second: Sequence[float], *, folds: int, n_images: int) -> Interval:
+    """The interval of the mean of `first` - `second`, accuracies of two strategies in trainings on the same folds and seeds.
+
+    As `over_folds`, and no narrower than Newcombe's score interval over the `n_images` that each was judged on (Newcombe 1998).
+    """
+    gaps = [a - b for a, b in zip(first, second, strict=True)]
+    found = over_folds(gaps, folds=folds, limits=(-1.0, 1.0))
+    means = (sum(each) / len(each) for each in (first, second))
+    return _no_narrower(found, *newcombe(*means, trials=(n_images, n_images)), "Newcombe score over the images")
+
+
+def _no_narrower(found: Interval, low: float, high: float, method: str) -> Interval:
+    """`found`, with the ends of the other where those lie further out."""
+    if found.low <= low and high <= found.high and not found.method.endswith("no interval"):
         return found
-    low, high = wilson(found.mean, n_images)
-    return Interval(found.mean, low, high, n_images, "Wilson score over the images")
+    return Interval(found.mean, min(found.low, low), max(found.high, high), found.n, f"{found.method}; {method}")

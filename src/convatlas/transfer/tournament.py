@@ -6,9 +6,8 @@ What is done is on disk: a tournament that was cut off goes on with the trial th
 """
 
 import math
-import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -24,19 +23,19 @@ from convatlas.records.study import Interval
 from convatlas.records.tournament import PLAN, RESULT, TRIALS, WINNER, Standing, Tournament, TournamentPlan, Trial
 from convatlas.records.tuning import Receipt
 from convatlas.training.apply import judge_once
+from convatlas.training.checkpoint import drop_states, drop_weights
 from convatlas.training.loop import resume, train
 from convatlas.training.outcome import heeding
 from convatlas.training.watch import Watch
 from convatlas.transfer.advice import advice_of
-from convatlas.transfer.statistics import accuracy_over_folds, over_folds
+from convatlas.transfer.rounds import BASELINE, Rung, check_minutes, finalist_minutes, rounds_of, strategy_of, trials_of
+from convatlas.transfer.statistics import accuracy_over_folds, difference_over_folds
 from convatlas.transfer.tuning import RECEIPT, method_of
 
-BASELINE = "scratch"
-FINALISTS = 2
 CACHED_EPOCHS = 30
 """A probe on cached features has so many at least, whatever the others have: they cost next to nothing."""
-OVERHEAD = 0.75
-"""The share of the minutes that is planned for training; judging, loading and the refit's test take the rest."""
+FEW_PASSES, WANTED_PASSES = 3, 5
+"""A finalist that passes fewer times over its images is told of; the minutes are named with which it would pass so often."""
 
 
 class TournamentWatch(Watch, Protocol):
@@ -44,30 +43,6 @@ class TournamentWatch(Watch, Protocol):
 
     def run_done(self, text: str) -> None:
         """The outcome of a trial, in a line."""
-
-
-@dataclass(frozen=True)
-class Rung:
-    """A round: of how many strategies, on how many folds and seeds, with which share of a finalist's budget."""
-
-    strategies: int
-    trials: int
-    share: float
-
-
-def rungs_of(strategies: int, finals: int) -> tuple[Rung, ...]:
-    """The rounds for so many strategies beside the baseline, which is in all of them."""
-    sizes = [strategies]
-    while sizes[-1] > FINALISTS:
-        sizes.append(max(FINALISTS, math.ceil(sizes[-1] / 2)) if sizes[-1] > 2 * FINALISTS else FINALISTS)
-    last = len(sizes) - 1
-    return tuple(Rung(size, finals if i == last else min(i + 1, finals), 0.5 ** (last - i)) for i, size in enumerate(sizes))
-
-
-def rounds_of(plan: TournamentPlan) -> tuple[Rung, ...]:
-    """The rounds of a tournament: without halving a single one, in which all strategies are finalists."""
-    competing = sum(strategy_of(recipe) != BASELINE for recipe in plan.recipes)
-    return rungs_of(competing, plan.finals) if plan.halving else (Rung(competing, plan.finals, 1.0),)
 
 
 def begin(plan: TournamentPlan, folder: Path, data: DataSet | None = None) -> None:
@@ -78,17 +53,13 @@ def begin(plan: TournamentPlan, folder: Path, data: DataSet | None = None) -> No
     if any(recipe.schedule == "plateau" for recipe in plan.recipes):
         what = "the winner is trained anew on all images, without any by which to tell a plateau"
         raise UserError(what, fix="Give another --schedule.")
+    if plan.minutes is not None:
+        check_minutes(plan)
     if data is not None:
         folds_of(joined(data.train, data.val).labels.tolist(), folds=plan.folds, seed=plan.seed)
     with storage.beginning(folder):
         storage.write_text(folder / PLAN, codec.to_text(plan))
         (folder / TRIALS).mkdir()
-
-
-def strategy_of(recipe: Recipe) -> str:
-    """The strategy of a recipe that fine-tunes."""
-    assert recipe.tuning is not None
-    return recipe.tuning.strategy
 
 
 def run_tournament(folder: Path, *, data: DataSet, watch: TournamentWatch) -> Tournament:
@@ -123,7 +94,7 @@ class _Contest:
         self.pool = joined(data.train, data.val)
         self.parts = folds_of(self.pool.labels.tolist(), folds=plan.folds, seed=plan.seed)
         self.trials: list[Trial] = []
-        self.begun = time.monotonic()
+        self.haste: str | None = None
 
     def play(self, rungs: Sequence[Rung]) -> list[list[str]]:
         """The rounds; the strategies that took part in each, best of the rung before first."""
@@ -162,7 +133,7 @@ class _Contest:
         """The recipe of a finalist."""
         return next(recipe for recipe in self.plan.recipes if strategy_of(recipe) == name)
 
-    def budgeted(self, name: str, rungs: Sequence[Rung], share: float) -> Recipe:
+    def budgeted(self, name: str, share: float) -> Recipe:
         """The recipe with its part of the budget. Cached features cost seconds, and have epochs enough in any case."""
         recipe = self.recipe(name)
         cached = recipe.tuning is not None and recipe.tuning.cached
@@ -171,33 +142,43 @@ class _Contest:
             return replace(recipe, epochs=max(epochs, CACHED_EPOCHS) if cached else epochs, minutes=None)
         if cached:
             return replace(recipe, epochs=CACHED_EPOCHS, minutes=None)
-        return replace(recipe, epochs=None, minutes=share * self.finalist_minutes(rungs))
-
-    def finalist_minutes(self, rungs: Sequence[Rung]) -> float:
-        """What one finalist's training has, of the minutes of the whole tournament."""
-        assert self.plan.minutes is not None
-        paid = [recipe for recipe in self.plan.recipes if not (recipe.tuning is not None and recipe.tuning.cached)]
-        extra = 1 if any(strategy_of(recipe) == BASELINE for recipe in paid) else 0
-        whole = sum((min(rung.strategies, len(paid) - extra) + extra) * rung.trials * rung.share for rung in rungs)
-        return OVERHEAD * self.plan.minutes / (whole + 1)
+        return replace(recipe, epochs=None, minutes=share * finalist_minutes(self.plan))
 
     def trial(self, name: str, rungs: Sequence[Rung], rung: int, *, fold: int, seed: int) -> Trial:
         """One training, from where it was left; one that cannot be trained is out, with its cause."""
         folder = self.folder / TRIALS / f"{name}-{rung}-{fold}-{seed}"
         data = self.split(fold)
-        recipe = replace(self.budgeted(name, rungs, rungs[rung - 1].share), seed=seed)
+        recipe = replace(self.budgeted(name, rungs[rung - 1].share), seed=seed)
         recipe = replace(recipe, batch_size=max(2, min(recipe.batch_size, len(data.train))))
         cause = None
         try:
             _to_the_end(recipe, folder, data, self.watch)
+            drop_states(folder)
         except (StorageError, InUseError):
             raise  # no fault of the strategy's
         except UserError as error:
             cause = str(error)
         trial = _told(name, rung, fold, seed, folder, n=len(data.val), cause=cause)
         said = f"{trial.accuracy:.1%} of {trial.n} images" if trial.accuracy is not None else f"failed: {cause}"
-        self.watch.run_done(f"round {rung} of {len(rungs)}, {name}, fold {fold + 1}: {said}, {trial.seconds:.0f} s")
+        place = f"{len(self.trials) + 1} of {trials_of(rungs, self.plan)}"
+        self.watch.run_done(f"{place}: round {rung} of {len(rungs)}, {name}, fold {fold + 1}: {said}, {trial.seconds:.0f} s")
+        if recipe.minutes is not None and cause is None:
+            self.see_haste(name, folder, n=len(data.train), share=rungs[rung - 1].share)
         return trial
+
+    def see_haste(self, name: str, folder: Path, *, n: int, share: float) -> None:
+        """Say once if minutes are so few that a finalist hardly sees its images, and how many would do."""
+        metrics = read_metrics(folder / "metrics.jsonl")
+        passes = metrics[-1].images_seen / n / share if metrics else 0.0
+        if self.haste is not None or not 0 < passes < FEW_PASSES:
+            return
+        assert self.plan.minutes is not None
+        minutes = self.plan.minutes * WANTED_PASSES / passes
+        self.haste = (
+            f"Too little time for these images on this machine: in {self.plan.minutes:g} minutes a finalist ({name}) passes over "
+            f"them {passes:.1f} times; with --minutes {math.ceil(minutes)} that would be {WANTED_PASSES}."
+        )
+        self.watch.note(f"note: {self.haste}")
 
     def split(self, fold: int) -> DataSet:
         """The data whose validation images are this fold's, and the others its training images."""
@@ -211,6 +192,9 @@ class _Contest:
         order = self.ranked(last, list(reached[-1]))
         winner = order[0]
         self.refit(winner, rungs)
+        for trial in self.trials:
+            if trial.rung < last:
+                drop_weights(self.folder / trial.folder)
         standings = tuple(self.standing(name, reached, winner) for name in self.in_order(reached, order))
         summary = codec.read(RunSummary, self.folder / WINNER / "summary.json")
         return Tournament(
@@ -226,11 +210,18 @@ class _Contest:
             standings=standings,
             trials=tuple(self.trials),
             winner=winner,
-            advice=advice_of(standings, winner, n_images=len(self.pool)),
+            advice=self.advice(standings, winner),
             test=_test_interval(summary),
             test_looks=summary.test_looks,
             seconds=sum(trial.seconds for trial in self.trials) + summary.train_seconds,
         )
+
+    def advice(self, standings: Sequence[Standing], winner: str) -> tuple[str, ...]:
+        """What the standings mean, who is not in them, and whether there was time enough."""
+        failed = {trial.strategy: trial.cause for trial in reversed(self.trials) if trial.cause is not None}
+        out = [name for name in failed if all(each.strategy != name for each in standings)]
+        said = [f"{name} could not be trained: {failed[name]}" for name in sorted(out)]
+        return (*advice_of(standings, winner, n_images=len(self.pool)), *said, *([self.haste] if self.haste else []))
 
     def in_order(self, reached: Sequence[Sequence[str]], finalists: Sequence[str]) -> list[str]:
         """All strategies that finished a trial, best first: finalists, then those that were out later before the others."""
@@ -244,11 +235,12 @@ class _Contest:
         """How one strategy did in the last round that it finished."""
         rung = max(number for number in range(1, len(reached) + 1) if self.of(name, number))
         own = self.of(name, rung)
+        n_images = min(sum(t.n for t in own), len(self.pool))
         return Standing(
             strategy=name,
             rung=rung,
             trials=len(own),
-            accuracy=accuracy_over_folds([t.accuracy or 0.0 for t in own], folds=self.plan.folds, n_images=sum(t.n for t in own)),
+            accuracy=accuracy_over_folds([t.accuracy or 0.0 for t in own], folds=self.plan.folds, n_images=n_images),
             loss=_mean(t.loss for t in own),
             difference=self.difference(winner, name, rung),
             seconds=_mean(t.seconds for t in own),
@@ -260,15 +252,17 @@ class _Contest:
         """The winner's accuracy minus this one's, over the folds and seeds that both were trained with in that round."""
         if name == winner:
             return None
-        first, second = ({(t.fold, t.seed): t.accuracy or 0.0 for t in self.of(each, rung)} for each in (winner, name))
+        first, second = ({(t.fold, t.seed): t for t in self.of(each, rung)} for each in (winner, name))
         both = sorted(first.keys() & second.keys())
         if len(both) < 2:
             return None
-        return over_folds([first[key] - second[key] for key in both], folds=self.plan.folds, limits=(-1.0, 1.0))
+        accuracies = ([each[key].accuracy or 0.0 for key in both] for each in (first, second))
+        n_images = min(sum(first[key].n for key in both), len(self.pool))
+        return difference_over_folds(*accuracies, folds=self.plan.folds, n_images=n_images)
 
     def refit(self, winner: str, rungs: Sequence[Rung]) -> None:
         """Train the winner on all images but the test images, and look at those once."""
-        recipe = replace(self.budgeted(winner, rungs, 1.0), seed=self.plan.seed, patience=0, validation=0.0)
+        recipe = replace(self.budgeted(winner, 1.0), seed=self.plan.seed, patience=0, validation=0.0)
         final = self.of(winner, len(rungs))
         if self.recipe(winner).patience and recipe.epochs is not None:
             recipe = replace(recipe, epochs=max(1, round(_mean(t.epochs for t in final))))

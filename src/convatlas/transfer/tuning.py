@@ -67,6 +67,9 @@ class FineTuning(Method):
             in_chans=data.in_chans,
             image_size=data.image_size,
         )
+        stages = len(list(model.stages.children()))
+        if self.tuning.strategy == "last-stages" and self.tuning.stages > stages:
+            raise UserError(f"{recipe.model} has {stages} stages, of which {self.tuning.stages} are to learn", fix="Give fewer.")
         if model.loaded is not None:
             _check_weights(recipe.model, self.tuning, model, data)
             _begin_classifier_anew(model, recipe.model, data)
@@ -79,6 +82,12 @@ class FineTuning(Method):
             below = [parameter for group in groups_of(model)[1:] for parameter in group.parameters]
             self._first = [(parameter, parameter.detach().clone()) for parameter in below]
         return make_tuning_optimizer(model, recipe, self.tuning)
+
+    def rate_at(self, run: Run) -> float:
+        """The middle of the step: of the few steps of a small set none is to have a rate of 0 because a warm-up begins there."""
+        if run.recipe.epochs is None:
+            return run.progress
+        return run.progress + 0.5 / (run.recipe.epochs * self.batches_in_epoch(run.recipe, run.data))
 
     def batches_in_epoch(self, recipe: Recipe, data: DataSet) -> int:
         """All images, so that a small set loses none."""

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -76,9 +78,14 @@ def test_the_order_of_rows_does_not_matter(tmp_path):
         ("path,label\n,a\n", "line 2 has no path"),
         ("path,label\npics/00.png,a,b,c\n", "line 2 has more fields than the header"),
         ("path,label\npics/00.png,a\npics/00.png,b\n", "line 3 lists pics/00.png again"),
-        ("path,label\n/etc/passwd,a\n", "not below the list's folder"),
+        (
+            "path,label\n/etc/passwd,a\n",
+            "names /etc/passwd, not below the list's folder /.*Use paths relative to the file, or put it",
+        ),
         ("path,label\n../x.png,a\n", "not below the list's folder"),
-        ("path,label\npics/\0.png,a\n", "line 2"),
+        ("path,label\npics/../pics/00.png,a\n", "which leads up by .. and counts as not below the list's folder"),
+        ("path,label\npics/\0.png,a\n", "line 2 names .*, which is no file"),
+        ("path,label\npics/00.png,a\n./pics//00.png,b\n", "line 3 lists pics/00.png again"),
         ("path,label,split\npics/00.png,a,dev\n", "line 2 has the split 'dev'. Use train, val or test"),
         ("path,label,split\npics/00.png,a,\n", "line 2 has the split ''"),
         ("path,label,split\npics/00.png,a,train\npics/01.png,b,test\n", "no train rows of class 'b'"),
@@ -87,6 +94,39 @@ def test_the_order_of_rows_does_not_matter(tmp_path):
 )
 def test_a_list_that_does_not_hold_is_named_with_its_line(tmp_path, text, reason):
     refused(listing(tmp_path, text), reason)
+
+
+def whole(folder):
+    """The list with the whole path of each picture."""
+    return rows().replace("pics/", f"{folder}/pics/")
+
+
+def test_whole_paths_below_the_list_are_admitted_and_kept_relative(tmp_path, monkeypatch):
+    expected = load(listing(tmp_path, rows())).split
+    for text in (whole(tmp_path), whole(f"{tmp_path}/pics/.."), whole(f"{tmp_path}/./")):
+        assert load(listing(tmp_path, text, name="whole.csv")).split == expected
+    monkeypatch.chdir(tmp_path / "pics")
+    assert load(Path("../whole.csv")).split == expected
+
+
+def test_a_list_that_was_named_by_a_link_to_its_folder(tmp_path):
+    place = tmp_path / "place"
+    place.mkdir()
+    (tmp_path / "link").symlink_to(place)
+    by_place, by_link = (listing(place, whole(tmp_path / name), name=f"{name}.csv") for name in ("place", "link"))
+    assert load(tmp_path / "link" / by_place.name).split == load(tmp_path / "link" / by_link.name).split
+    # Under the folder's own name nothing tells that the link leads there.
+    refused(by_link, "line 2 names .*/link/pics/00.png, not below the list's folder .*/place")
+
+
+def test_whole_paths_beside_the_list_are_refused_with_the_folder(tmp_path):
+    (tmp_path / "lists").mkdir()
+    path = listing(tmp_path, whole(tmp_path), name="lists/list.csv")
+    refused(path, f"names {tmp_path}/pics/00.png, not below the list's folder {tmp_path}/lists")
+    refused(listing(tmp_path, whole(f"{tmp_path}/../{tmp_path.name}x"), name="list.csv"), "not below the list's folder")
+    repeated = f"path,label\npics/00.png,a\n{tmp_path}/pics/00.png,b\n"
+    refused(listing(tmp_path, repeated, name="again.csv"), "line 3 lists pics/00.png again")
+    refused(listing(tmp_path, whole(f"{tmp_path}/nowhere")), "nowhere/pics/00.png, which is no file")
 
 
 def test_a_list_that_is_not_utf8_is_said(tmp_path):

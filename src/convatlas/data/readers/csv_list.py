@@ -2,8 +2,9 @@
 
 import csv
 import io
+import os
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from convatlas.data.dataset import Reading
@@ -16,8 +17,9 @@ _MAX_BYTES = 200_000_000
 
 
 def read_csv_list(root: Path, request: Request) -> Reading:
-    """The pictures listed in the CSV file `root` as requested, RGB; paths are relative to the file and stay below its folder.
+    """The pictures listed in the CSV file `root` as requested, RGB; paths are relative to the file, or whole.
 
+    All lie below the file's folder, which is told by their names alone, without following links; records have them relative.
     Splits as for an image folder: without the column `split`, 70/15/15; without test rows, val serves as test. Raises UserError.
     """
     rows = _rows(root)
@@ -26,7 +28,7 @@ def read_csv_list(root: Path, request: Request) -> Reading:
         raise UserError(f"{printable(root)} has one class only, {printable(classes[0])!r}", fix="A classifier needs two or more.")
     splits: dict[str, list[Listed]] = {}
     for row in rows:
-        listed = Listed(root.parent / row["path"], PurePosixPath(row["path"]).as_posix(), classes.index(row["label"]))
+        listed = Listed(root.parent / row["path"], row["path"], classes.index(row["label"]))
         splits.setdefault(row["split"], []).append(listed)
     _check_splits(splits, classes, root)
     return read_listed(splits, classes, what="a list of pictures", request=request)
@@ -35,7 +37,7 @@ def read_csv_list(root: Path, request: Request) -> Reading:
 def _rows(path: Path) -> list[dict[str, str]]:
     """Each row's path, label and split ("train" where there is no such column), checked."""
     reader = csv.DictReader(io.StringIO(_text(path), newline=""), strict=True)
-    rows, seen = [], set()
+    rows, seen, folders = [], set(), _names_of(path.parent)
     try:
         columns = [name.strip().lower() for name in reader.fieldnames or ()]
         missing = [name for name in ("path", "label") if name not in columns]
@@ -45,7 +47,7 @@ def _rows(path: Path) -> list[dict[str, str]]:
             raise UserError(f"{printable(path)} lacks the column {missing[0]!r} (found: {found})", fix=fix)
         reader.fieldnames = columns
         for raw in reader:
-            row = _checked(raw, path, line=reader.line_num)
+            row = _checked(raw, path, folders, line=reader.line_num)
             if row["path"] in seen:
                 where = f"{printable(path)} line {reader.line_num}"
                 raise UserError(f"{where} lists {printable(row['path'])} again", fix="Keep one row.")
@@ -72,7 +74,24 @@ def _text(path: Path) -> str:
         raise UserError(f"{printable(path)} cannot be read: {error.strerror}", fix="Check its permissions.") from None
 
 
-def _checked(raw: Mapping[str | None, str | None], path: Path, *, line: int) -> dict[str, str]:
+def _names_of(folder: Path) -> tuple[str, ...]:
+    """The whole path of the list's folder as it was named, and as it is called where that went by a link."""
+    return os.path.normpath(folder.absolute()), str(folder.resolve())
+
+
+def _below(picture: str, folders: Sequence[str]) -> str | None:
+    """The path of a picture relative to the list's folder, which has these names; None if it lies elsewhere, or leads up by .."""
+    path = PurePosixPath(picture)
+    if not path.is_absolute():
+        return None if ".." in path.parts else path.as_posix()
+    whole = Path(os.path.normpath(picture))
+    for folder in folders:
+        if whole.is_relative_to(folder):
+            return whole.relative_to(folder).as_posix()
+    return None
+
+
+def _checked(raw: Mapping[str | None, str | None], path: Path, folders: Sequence[str], *, line: int) -> dict[str, str]:
     where = f"{printable(path)} line {line}"
     if None in raw:
         raise UserError(f"{where} has more fields than the header", fix="Quote fields that contain commas.")
@@ -82,15 +101,17 @@ def _checked(raw: Mapping[str | None, str | None], path: Path, *, line: int) -> 
         raise UserError(f"{where} has no {'path' if not picture else 'label'}", fix="Fill it in or remove the line.")
     if label.startswith("-") and label[1:].isdigit():
         raise UserError(f"{where} has the label {label}, which usually means unlabelled", fix="Remove it or name the class.")
-    relative = PurePosixPath(picture)
-    if relative.is_absolute() or ".." in relative.parts or "\0" in picture:
-        raise UserError(f"{where} names {printable(picture)}, not below the list's folder", fix="Use paths relative to the file.")
+    relative = _below(picture, folders)
+    if relative is None:
+        why = "" if picture.startswith("/") else "which leads up by .. and counts as "
+        what = f"{where} names {printable(picture)}, {why}not below the list's folder {printable(folders[0])}"
+        raise UserError(what, fix="Use paths relative to the file, or put it above the pictures.")
     if "split" in raw and split.lower() not in SPLIT_NAMES:
         raise UserError(f"{where} has the split {printable(split)!r}", fix="Use train, val or test.")
-    if not (path.parent / picture).is_file():
+    if "\0" in picture or not (path.parent / relative).is_file():
         fix = "Write / between folders." if "\\" in picture else "Mend it; it is relative to the CSV file."
         raise UserError(f"{where} names {printable(picture)}, which is no file", fix=fix)
-    return {"path": picture, "label": label, "split": SPLIT_NAMES[split.lower()] if "split" in raw else "train"}
+    return {"path": relative, "label": label, "split": SPLIT_NAMES[split.lower()] if "split" in raw else "train"}
 
 
 def _check_splits(splits: Mapping[str, list[Listed]], classes: tuple[str, ...], path: Path) -> None:
