@@ -1,5 +1,8 @@
 """What the commands import when they are called, and torch at the first step of an optimizer (most of a second); see zygote.py."""
 
+import gc
+from importlib import import_module
+
 import PIL.Image
 import sklearn.datasets  # noqa: F401
 import torch
@@ -15,4 +18,8 @@ import convatlas.training.inference
 import convatlas.training.loop  # noqa: F401
 
 PIL.Image.init()
+import_module("typer._adapters")  # pydantic, which typer imports when it reads the words of a command
 torch.set_num_threads(1)
+# Otherwise each command's first collection looks through all that was imported: a tenth of a second, and memory that is no longer shared.
+gc.collect()
+gc.freeze()

@@ -595,11 +595,13 @@ def test_a_file_of_weights_that_is_none(here, number, content):
 
 @pytest.mark.parametrize(("number", "content"), FILES, ids=[f"{number}-{i}" for i, (number, _) in enumerate(FILES)])
 def test_weights_of_a_run_that_are_none(here, made, number, content):
-    """Also where whoever changed them has removed the manifest."""
+    """Also where whoever changed them has removed the manifest, and what speaks of them in the configuration."""
     shutil.copytree(made / "done", here / "run")
     (here / "run" / "model.safetensors").write_bytes(content())
     refused("model.safetensors", "eval", "run", folder=here)
     (here / "run" / "manifest.json").unlink()
+    refused("run has no manifest.json, by which its files are checked", "eval", "run", folder=here)
+    vouched_for_no_more(here / "run")
     refused("model.safetensors", "eval", "run", folder=here)
 
 
@@ -624,7 +626,14 @@ def changed_weights(run, change):
     path = run / "model.safetensors"
     tensors = safetensors.torch.load_file(path)
     path.write_bytes(safetensors.torch.save(change(tensors)))
-    (run / "manifest.json").unlink()
+    vouched_for_no_more(run)
+
+
+def vouched_for_no_more(run):
+    """As the folders of the first version: without checksums."""
+    (run / "manifest.json").unlink(missing_ok=True)
+    path = run / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "weights_sha256": None}))
 
 
 WEIGHTS = [
@@ -672,7 +681,7 @@ def test_a_configuration_that_does_not_fit_its_weights(here, made, number, chang
     shutil.copytree(made / "done", here / "run")
     path = here / "run" / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
-    (here / "run" / "manifest.json").unlink()
+    vouched_for_no_more(here / "run")
     refused(said, "eval", "run", folder=here)
 
 

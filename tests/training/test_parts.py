@@ -2,6 +2,7 @@
 
 import base64
 import io
+from dataclasses import replace
 
 import pytest
 import torch
@@ -200,6 +201,7 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path):
 def test_weights_of_another_network_are_refused(tmp_path):
     train(small_recipe(epochs=1), tmp_path / "a", data=small_data())
     train(small_recipe(epochs=1, model="vgg.pocket"), tmp_path / "b", data=small_data())
+    checkpoint.save_config(tmp_path / "a", replace(checkpoint.load_config(tmp_path / "a"), weights_sha256=None))
     (tmp_path / "a" / "manifest.json").unlink()
     (tmp_path / "a" / "model.safetensors").write_bytes((tmp_path / "b" / "model.safetensors").read_bytes())
     with pytest.raises(UserError, match="does not hold the weights of resnet.pocket"):
