@@ -212,3 +212,6 @@ def test_weights_of_another_network_are_refused(tmp_path):
     (tmp_path / "a" / "model.safetensors").unlink()
     with pytest.raises(UserError, match="holds no finished model"):
         checkpoint.load_model(tmp_path / "a")
+    (tmp_path / "b" / "config.json").unlink()
+    with pytest.raises(UserError, match="b holds no finished model. Finish it with `convatlas train --resume"):
+        checkpoint.load_model(tmp_path / "b")
