@@ -195,7 +195,8 @@ class Evaluation:
     """A model's outcome on one split. `confusion[i][j]` counts images of class i that were called class j.
 
     `top1` and `top5` in [0, 1] (`top5` is None for fewer than six classes); `loss` is the cross-entropy in nats. `average` names
-    the views of an image over which the answers were averaged ("none": the image alone).
+    the views of an image over which the answers were averaged ("none": the image alone). Logits are divided by the network's
+    temperature first, which `loss` and the confidences of `worst` follow.
     """
 
     split: str

@@ -7,6 +7,8 @@ from convatlas.records.study import Interval
 
 PLAN, RESULT = "plan.json", "tournament.json"
 """The files of a tournament's folder: what it began with, and what it came to."""
+BASELINE = "scratch"
+"""The strategy that is in every round: random weights."""
 TRIALS, WINNER = "trials", "winner"
 """Its folders: a run for each trial, and the winner's run on all images but the test images."""
 

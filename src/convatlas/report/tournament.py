@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from convatlas import __version__
 from convatlas.records.study import Interval
-from convatlas.records.tournament import Standing, Tournament
+from convatlas.records.tournament import BASELINE, Standing, Tournament
 from convatlas.report import figures
 from convatlas.report.begun import begun_with
 from convatlas.report.charts import axes
@@ -16,7 +16,6 @@ from convatlas.report.html import NARROW, WIDE, Figure, templates
 
 DECIDED, OPEN, BEST = "decided", "open", "equal"
 """Tones of the style sheet: told apart from the winner, not told apart or not compared, the winner itself."""
-BASELINE = "scratch"
 
 
 @dataclass(frozen=True)

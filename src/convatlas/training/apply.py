@@ -112,13 +112,13 @@ def predict_pictures(
         if engine is not None and together is not None and not ready:
             model = _ready(model, together, config, engine=engine, ahead=len(images) - begin, exact=False)
             ready = True
-        rows = iter(() if together is None else _probabilities(model, together, config))
+        rows = iter(() if together is None else probabilities(model, together, config))
         for path, each in zip(images[begin : begin + step], read, strict=True):
-            predictions.append(_told(path, each, rows, config, top=top))
+            predictions.append(told(str(path), each, rows, config, top=top))
     return tuple(predictions)
 
 
-def _probabilities(model: nn.Module | Prepared, images: ImageSet, config: ModelConfig) -> Tensor:
+def probabilities(model: nn.Module | Prepared, images: ImageSet, config: ModelConfig) -> Tensor:
     """Of each class for each image, (N, num_classes)."""
     logits = predict_logits(model, images, mean=config.mean, std=config.std, size=config.image_size)
     return (logits / config.temperature).softmax(1)
@@ -138,9 +138,9 @@ def _read(path: Path, config: ModelConfig) -> Tensor | str:
         return error.what
 
 
-def _told(path: Path, read: Tensor | str, rows: Iterator[Tensor], config: ModelConfig, *, top: int) -> Prediction:
-    """What is said of a picture; one that was read takes the next of `rows`, probabilities (num_classes,)."""
+def told(name: str, read: Tensor | str, rows: Iterator[Tensor], config: ModelConfig, *, top: int) -> Prediction:
+    """What is said of a picture called `name`; one that was read takes the next of `rows`, probabilities (num_classes,)."""
     if isinstance(read, str):
-        return Prediction(str(path), (), (), read)
+        return Prediction(name, (), (), read)
     best = next(rows).topk(min(top, config.num_classes))
-    return Prediction(str(path), tuple(config.classes[i] for i in best.indices.tolist()), tuple(best.values.tolist()))
+    return Prediction(name, tuple(config.classes[i] for i in best.indices.tolist()), tuple(best.values.tolist()))

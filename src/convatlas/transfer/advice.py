@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 
-from convatlas.records.tournament import Standing
+from convatlas.records.tournament import BASELINE, Standing
 
-BASELINE = "scratch"
 CHEAPER = 3.0
 """A strategy that costs a third or less is worth naming."""
 NEAR = 0.02

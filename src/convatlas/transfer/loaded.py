@@ -15,9 +15,9 @@ from convatlas.data.dataset import ImageSet
 from convatlas.data.pictures import decode_picture, printable, quiet_pillow
 from convatlas.errors import UserError, first_line
 from convatlas.records.run import ModelConfig, Prediction
-from convatlas.training.apply import predict_pictures
+from convatlas.training.apply import predict_pictures, probabilities, told
 from convatlas.training.checkpoint import load_model
-from convatlas.training.evaluate import at_once, predict_logits
+from convatlas.training.evaluate import at_once
 
 Picture = str | PathLike[str] | Image.Image
 """A picture's file, or the picture as Pillow holds it in memory."""
@@ -71,19 +71,10 @@ class Loaded:
             with quiet_pillow():
                 read = [_pixels(name, image, how) for name, image in part]
             pictures = [each for each in read if isinstance(each, Tensor)]
-            rows = iter(self._probabilities(torch.stack(pictures)) if pictures else ())
+            together = ImageSet(torch.stack(pictures), torch.zeros(len(pictures), dtype=torch.int64)) if pictures else None
+            rows = iter(() if together is None else probabilities(self.model, together, how))
             for (name, _), each in zip(part, read, strict=True):
-                if isinstance(each, str):
-                    yield Prediction(name, (), (), each)
-                else:
-                    best = next(rows).topk(min(top, how.num_classes))
-                    yield Prediction(name, tuple(how.classes[i] for i in best.indices.tolist()), tuple(best.values.tolist()))
-
-    def _probabilities(self, pixels: Tensor) -> Tensor:
-        """Of each class for uint8 images (N, C, H, W): (N, num_classes)."""
-        how, unknown = self.config, torch.zeros(len(pixels), dtype=torch.int64)
-        logits = predict_logits(self.model, ImageSet(pixels, unknown), mean=how.mean, std=how.std, size=how.image_size)
-        return (logits / how.temperature).softmax(1)
+                yield told(name, each, rows, how, top=top)
 
 
 def _name_of(image: Image.Image, place: int) -> str:

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 from convatlas.errors import UserError
 from convatlas.records.run import Recipe
-from convatlas.records.tournament import TournamentPlan
+from convatlas.records.tournament import BASELINE, TournamentPlan
 
-BASELINE = "scratch"
 FINALISTS = 2
 LEAST_SECONDS = 1.0
 """With less no training of the first round comes to anything."""

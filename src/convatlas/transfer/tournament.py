@@ -20,7 +20,7 @@ from convatlas.errors import InUseError, StorageError, UserError
 from convatlas.records import codec, storage
 from convatlas.records.run import ModelConfig, Recipe, RunSummary, read_metrics
 from convatlas.records.study import Interval
-from convatlas.records.tournament import PLAN, RESULT, TRIALS, WINNER, Standing, Tournament, TournamentPlan, Trial
+from convatlas.records.tournament import BASELINE, PLAN, RESULT, TRIALS, WINNER, Standing, Tournament, TournamentPlan, Trial
 from convatlas.records.tuning import Receipt
 from convatlas.training.apply import judge_once
 from convatlas.training.checkpoint import drop_states, drop_weights
@@ -28,7 +28,7 @@ from convatlas.training.loop import resume, train
 from convatlas.training.outcome import heeding
 from convatlas.training.watch import Watch
 from convatlas.transfer.advice import advice_of
-from convatlas.transfer.rounds import BASELINE, Rung, check_minutes, finalist_minutes, rounds_of, strategy_of, trials_of
+from convatlas.transfer.rounds import Rung, check_minutes, finalist_minutes, rounds_of, strategy_of, trials_of
 from convatlas.transfer.statistics import accuracy_over_folds, difference_over_folds
 from convatlas.transfer.tuning import RECEIPT, method_of
 
