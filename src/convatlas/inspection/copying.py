@@ -29,4 +29,6 @@ def on_meta(model: nn.Module) -> nn.Module:
 
 
 def _empty(tensor: Tensor) -> Tensor:
+    if tensor.is_contiguous():  # torch finds strides on the meta device in Python, which takes long for a thousand tensors
+        return torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
     return torch.empty_like(tensor, device="meta", requires_grad=False)

@@ -24,11 +24,13 @@ from convatlas.inspection.keeping import Kept, Keys, kept
 from convatlas.inspection.misfit import explained, one_image
 from convatlas.inspection.passage import Passage, Step, passing
 from convatlas.inspection.receptive import Follower, Sight, memory_of, operation_name, sight_of
+from convatlas.inspection.resting import collector_resting
 from convatlas.inspection.settings import settings
 from convatlas.records.ledger import Ledger, LedgerRow, Memory, Part
 
 
 @torch.inference_mode(False)  # within which torch would hide what composite operations consist of
+@collector_resting()  # nearly all that is made is kept to the end
 def ledger(module: nn.Module, input_shape: Sequence[int], *, name: str | None = None) -> Ledger:
     """The ledger of `module` for one image of `input_shape`: (C, H, W), or (N, C, H, W), of which one image is looked at.
 

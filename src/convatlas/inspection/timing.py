@@ -7,14 +7,14 @@ say why one number is not enough.)
 
 import gc
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter_ns
 
 import torch
 
 from convatlas.arith.order import FEWEST, median_interval, quartiles
 from convatlas.errors import UserError
+from convatlas.inspection.resting import collector_resting
 from convatlas.records.calc import TimeRatio, Timing, TimingComparison
 
 Call = Callable[[], object]
@@ -43,6 +43,7 @@ def compare_times(
     _check(calls, least=least, most=most, warmup=warmup)
     times: dict[str, list[float]] = {name: [] for name in calls}
     load = _load()
+    gc.collect()
     with collector_resting():
         for i in range(warmup):
             _round(calls, i, finish)
@@ -99,19 +100,6 @@ def _timed(call: Call, finish: Call | None) -> float:
 def _share(done: int, least: int, spent: float, seconds: float) -> float:
     """How much of the work is done: both the time and the least number of rounds must be."""
     return min(1.0, done / least, spent / seconds if seconds > 0 else 1.0)
-
-
-@contextmanager
-def collector_resting() -> Iterator[None]:
-    """Without pauses for garbage, of which what lies about is collected before."""
-    was_on = gc.isenabled()
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def _timing(name: str, values: Sequence[float]) -> Timing:

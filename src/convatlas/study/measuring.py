@@ -5,6 +5,7 @@ first calls of each kind in a turn do not count, since the turn before has left 
 within one measurement are comparable (Georges, Buytaert & Eeckhout 2007, "Statistically rigorous Java performance evaluation").
 """
 
+import gc
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -16,7 +17,7 @@ import torch
 
 from convatlas.arith.order import FEWEST, median_interval
 from convatlas.errors import UserError
-from convatlas.inspection.timing import collector_resting
+from convatlas.inspection.resting import collector_resting
 from convatlas.records.findings import Speed
 from convatlas.records.run import Recipe
 from convatlas.records.study import Interval
@@ -90,6 +91,7 @@ def _left_as_it_was(threads: int, seed: int) -> Iterator[None]:
     before = torch.get_num_threads()
     with ExitStack() as stack:
         stack.enter_context(torch.random.fork_rng(devices=range(torch.cuda.device_count())))
+        gc.collect()
         stack.enter_context(collector_resting())
         stack.callback(torch.set_num_threads, before)
         torch.set_num_threads(threads)
