@@ -25,7 +25,9 @@ class UserError(Exception):
 
 def _one_line(text: str) -> str:
     """The text with line breaks and terminal escapes spelled out: names of files and tensors may hold any."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 
 def first_line(error: BaseException) -> str:
