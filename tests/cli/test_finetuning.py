@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import convatlas
 from convatlas.data.pictures import read_picture
 from convatlas.errors import UserError
 from convatlas.records import codec
-from convatlas.records.run import ModelConfig, RunSummary
+from convatlas.records.run import ModelConfig, Recipe, RunSummary
 from convatlas.records.tournament import Tournament
 from convatlas.training.apply import predict_pictures
 from convatlas.training.checkpoint import save_config
@@ -286,10 +287,17 @@ def test_more_stages_than_there_are_are_refused(place):
     assert result.returncode == 2 and "resnet.pocket has 3 stages, of which 99 are to learn. Give fewer." in result.stderr
 
 
-def test_a_tournament_is_told_from_its_result_and_is_finished_once(whole, place):
-    for words in (("predict", "many", pictures(place)[0]), ("eval", "many"), ("eval", "many", "pets")):
-        result = command(*words, folder=place)
-        assert result.returncode == 2 and "many is a tournament. Its result is many/winner." in result.stderr
+def test_a_tournaments_folder_stands_for_its_winner(whole, place):
+    one = pictures(place)[0]
+    for words in (("predict", one, "--json"), ("eval", "--json"), ("eval", "pets", "--json")):
+        answers = [command(words[0], folder, *words[1:], folder=place) for folder in ("many", "many/winner")]
+        assert [each.returncode for each in answers] == [0, 0], answers[0].stderr
+        said, wanted = (re.sub(r'"seconds": .*', "", each.stdout) for each in answers)
+        assert said == wanted
+    assert convatlas.load(place / "many").folder == place / "many" / "winner"
+
+
+def test_a_tournament_is_finished_once(whole, place):
     again = command("finetune", "--resume", "many", folder=place)
     assert again.returncode == 2 and "many is finished already. Its result is many/winner." in again.stderr
 
@@ -307,6 +315,7 @@ def test_the_configuration_vouches_for_the_weights_and_has_the_figures(single, t
     config, summary = codec.read(ModelConfig, single[0] / "config.json"), codec.read(RunSummary, single[0] / "summary.json")
     assert config.weights_sha256 == hashlib.sha256((single[0] / "model.safetensors").read_bytes()).hexdigest()
     assert (config.val_accuracy, config.test_accuracy) == (summary.val_accuracy, summary.test_accuracy) != (None, None)
+    assert config.recipe == codec.read(Recipe, single[0] / "recipe.json").shared
     bare = shutil.copytree(single[0], tmp_path / "bare")
     (bare / "manifest.json").unlink()
     with pytest.raises(UserError, match=r"has no manifest\.json, by which its files are checked"):

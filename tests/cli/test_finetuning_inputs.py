@@ -249,7 +249,10 @@ def test_links(here):
         loads("d", rf"d/ants/x\.png.* {said}|d/ants/x\.png {said}")
         (here / "d" / "ants" / "x.png").unlink()
     (here / "d" / "loop").symlink_to(here / "d")
-    loads("d", "the class folder d/loop holds folders itself")
+    loads("d", "d/loop is a link that leads back to .*/d.* Remove the link")
+    (here / "d" / "loop").unlink()
+    (here / "d" / "ants" / "up").symlink_to("..")
+    loads("d", "d/ants/up is a link that leads back to .*/d.* Remove the link")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")

@@ -92,3 +92,14 @@ def test_a_wide_terminal_shows_all(monkeypatch):
 def test_without_validation_none_is_shown(monkeypatch):
     _, console = shown(monkeypatch, 80, None)
     assert "train 45.6%" in console.file.getvalue() and "val" not in console.file.getvalue()
+
+
+def test_a_log_has_a_sign_of_life_every_half_minute(said, monkeypatch):
+    clock = iter([0.0, 10.0, 30.0, 59.0, 60.0, 61.0, 92.0])
+    monkeypatch.setattr("convatlas.cli.progress.perf_counter", lambda: next(clock))
+    with PlainWatch(1, explain=False) as watch:
+        for i in range(5):
+            watch.computing("features", i, 2000)
+        watch.computing("answers", 0, 7)
+        watch.computing("answers", 6, 7)
+    assert said == ["features: 2 of 2,000", "features: 4 of 2,000", "answers: 6 of 7"]

@@ -62,9 +62,9 @@ def test_any_setting_without_a_name_means_all(tmp_path):
 def test_json_is_the_record(tmp_path):
     done = schedule("cosine", "step", "--epochs", "4", "--lr", "0.5", "--json", folder=tmp_path)
     record = codec.from_plain(ScheduleTable, json.loads(done.stdout), where="x")
-    assert (record.warmup, record.epochs, record.lr, record.progress) == (0.05, 4, 0.5, (0.0, 0.25, 0.5, 0.75, 1.0))
+    assert (record.warmup, record.epochs, record.lr, record.progress) == (0.1, 4, 0.5, (0.0, 0.25, 0.5, 0.75, 1.0))
     assert [each.name for each in record.schedules] == ["cosine", "step"]
-    assert record.schedules[0].rates[2] == 0.5 * factor_at("cosine", 0.5, warmup=0.05)
+    assert record.schedules[0].rates[2] == 0.5 * factor_at("cosine", 0.5, warmup=0.1)
     alone = codec.from_plain(ScheduleTable, json.loads(schedule("plateau", "--json", folder=tmp_path).stdout), where="x")
     assert len(alone.progress) == 101 and alone.schedules[0].rates is None
 

@@ -43,6 +43,20 @@ def test_all_images_of_a_folder_without_splits_are_judged_as_they_are_predicted(
     assert found.top1 == pytest.approx(right / 15) and sum(map(sum, found.confusion)) == 15
 
 
+def test_images_of_one_class_are_judged(result, tmp_path):
+    """In a folder or in a list, and be it a single one: to train a classifier they would not do."""
+    picture_folder(tmp_path / "all", each=3, size=40)
+    name = sorted(path.name for path in (tmp_path / "all").iterdir())[1]
+    shutil.copytree(tmp_path / "all" / name, tmp_path / "one" / name)
+    whole, one = evaluate_on(result / "run", str(tmp_path / "all")), evaluate_on(result / "run", str(tmp_path / "one"))
+    assert one.n == 3 and one.confusion[1] == whole.confusion[1] and sum(map(sum, one.confusion)) == 3
+    first = sorted((tmp_path / "one").rglob("*.png"))[0]
+    (tmp_path / "list.csv").write_text(f"path,label\n{first.relative_to(tmp_path)},{name}\n")
+    assert evaluate_on(result / "run", str(tmp_path / "list.csv")).n == 1
+    with pytest.raises(UserError, match="one class only"):
+        load_for_tuning(str(tmp_path / "one"), load_config(result / "run").preprocessing)
+
+
 def test_the_test_split_is_judged_where_there_is_one(result, tmp_path):
     picture_folder(tmp_path / "parted" / "train", each=4, size=40)
     picture_folder(tmp_path / "parted" / "test", each=3, size=40)

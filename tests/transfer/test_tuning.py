@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -337,6 +338,11 @@ def test_the_recipe_on_disk_makes_the_same_run(tmp_path, weights):
     kept = codec.read(Recipe, tmp_path / "first" / "recipe.json")
     assert kept == recipe
     assert json.loads((tmp_path / "first" / "recipe.json").read_text())["tuning"]["strategy"] == "gradual"
+    config = (tmp_path / "first" / "config.json").read_text()
+    lay = Path(recipe.tuning.weights)
+    assert lay.is_absolute() and str(lay.parent) not in config, "where the weights lay is nobody's business"
+    shared = codec.from_text(ModelConfig, config, where="config.json").recipe
+    assert shared == replace(recipe, tuning=replace(recipe.tuning, weights=lay.name))
     tune(kept, tmp_path / "second", data)
     assert same(tensors(tmp_path / "first"), tensors(tmp_path / "second"))
 

@@ -1,5 +1,7 @@
 """The command `convatlas`: parse, call, render. What needs torch is imported when called, so that help and lists are quick."""
 
+import atexit
+import gc
 import os
 import signal
 import sys
@@ -40,6 +42,8 @@ from convatlas.errors import UserError
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 SECONDS_FOR_THE_FIRST = 10
+MANY_OBJECTS = 1_000_000
+"""What a command imports, and which stays, is fewer. Collections while it is made took a seventh of a short training."""
 
 app = typer.Typer(
     name="convatlas",
@@ -88,6 +92,7 @@ def _terminated(number: int, frame: FrameType | None) -> NoReturn:
 def main() -> None:
     """Run the command line and exit: 0 done, 2 something the user can mend, 130 stopped by Ctrl-C, 143 by SIGTERM."""
     signal.signal(signal.SIGTERM, _terminated)
+    _collect_late()
     try:
         _check_processes(sys.argv[1:])
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
@@ -117,6 +122,21 @@ def main() -> None:
         code = 2
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     _leave(code or 0)
+
+
+def _collect_late() -> None:
+    """Collect garbage only once there are many objects, then as ever, but for what was left by then; and none at the very end."""
+    usual = gc.get_threshold()
+
+    def collected(phase: str, info: dict[str, int]) -> None:
+        if phase == "stop":
+            gc.callbacks.remove(collected)
+            gc.freeze()
+            gc.set_threshold(*usual)
+
+    gc.callbacks.append(collected)
+    gc.set_threshold(MANY_OBJECTS, *usual[1:])
+    atexit.register(gc.disable)
 
 
 def _check_processes(words: list[str]) -> None:

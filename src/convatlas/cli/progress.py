@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from time import perf_counter
 from types import TracebackType
 from typing import Self
 
@@ -14,6 +15,8 @@ from convatlas.training.watch import Progress
 
 EACH = 100
 """So many epochs have a line each in a log; of later ones that take less than a second every hundredth has one, and the last."""
+SIGN_OF_LIFE = 30.0
+"""Seconds after which a log is told how far something is that is computed at once."""
 WIDE = 110
 """Columns of a terminal: on a narrower one the live line leaves out what matters least."""
 
@@ -26,6 +29,7 @@ class PlainWatch:
         self.explain = explain
         self.kept: str | None = None
         self.said_at = 0.0
+        self.computed, self.told_at = "", 0.0
 
     def __enter__(self) -> Self:
         return self
@@ -71,7 +75,13 @@ class PlainWatch:
             say(f"trying what is fastest here: {what}")
 
     def computing(self, what: str, done: int, total: int) -> None:
-        """Nothing: a log wants what came out."""
+        """A sign of life every half minute."""
+        now = perf_counter()
+        if what != self.computed:
+            self.computed, self.told_at = what, now
+        if now - self.told_at >= SIGN_OF_LIFE:
+            self.told_at = now
+            say(f"{what}: {done:,} of {total:,}")
 
     def chosen(self, choices: Choices) -> None:
         """What the engine chose and why, if that was asked for."""

@@ -36,7 +36,7 @@ def schedule(
     context: typer.Context,
     names: Names = None,
     plot: Annotated[bool, typer.Option("--plot", help="Draw each in the terminal.")] = False,
-    warmup: o.Warmup = 0.05,
+    warmup: o.Warmup = 0.1,
     epochs: Epochs = None,
     lr: PeakRate = None,
     out: Out = None,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from convatlas.cli.console import printable
 from convatlas.cli.options import is_run, trust_code, typed_model
 from convatlas.errors import UserError
+from convatlas.records.finished import result_in
 from convatlas.records.weights import Preprocessing
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def find_subject(
         if (pretrained, image_size, in_chans) != (None, None, None):
             raise UserError("a run has its own weights, image size and channels", fix="Leave --pretrained and the like out.")
         trust_code(code)
-        return _run(Path(name))
+        return _run(result_in(Path(name)))
     if code:
         raise UserError("--code is for a run's folder: a file that is named as the model is run anyway", fix="Leave it out.")
     name = typed_model(name)

@@ -16,7 +16,7 @@ from convatlas.cli import options as o
 from convatlas.cli.console import clock, count, counted, say, tell, tell_csv, tell_json
 from convatlas.errors import UserError
 from convatlas.records import codec, storage
-from convatlas.records.finished import config_of
+from convatlas.records.finished import config_of, result_in
 from convatlas.records.inference import UNTRIED, InferenceChoice
 from convatlas.records.run import Evaluation, Prediction, Recipe, RunSummary
 
@@ -188,6 +188,7 @@ def evaluate(
     """Judge a finished run on a split of its data, or on other images."""
     if split not in ("train", "val", "test"):
         raise UserError(f"there is no split called {split!r}", fix="Choose train, val or test.")
+    folder = result_in(folder)
     if data is not None:
         _evaluate_on(context, folder, data, threads=threads, code=code, as_json=as_json)
         return
@@ -263,7 +264,7 @@ def _tell_evaluation(outcome: Evaluation, model: str) -> None:
 
 
 def predict(
-    folder: Annotated[Path, typer.Argument(help="A run folder.")],
+    folder: Annotated[Path, typer.Argument(help="The folder of a run, or of a finished tournament.")],
     images: Annotated[list[Path], typer.Argument(help="Pictures; a folder stands for all that lie below it.")],
     top: Annotated[int, typer.Option("--top", help="How many classes to name.", min=1)] = 5,
     threads: o.Threads = None,
@@ -276,6 +277,7 @@ def predict(
     """Say what a finished run sees in pictures."""
     if as_csv and as_json:
         raise UserError("--csv and --json are two forms of one answer", fix="Leave one of them out.")
+    folder = result_in(folder)
     config = config_of(folder)
     o.trust_code(code)
     from convatlas.cli.working import use_threads

@@ -39,6 +39,7 @@ def load_data(
     fraction: float = 1.0,
     crop: int | None = None,
     interpolation: str = "bicubic",
+    fewest_classes: int = 2,
     verify: bool = True,
     download: bool = False,
     progress: Progress | None = None,
@@ -52,7 +53,8 @@ def load_data(
     `fraction` of the training images that are then left is kept, class by class, at least one of each: those that any smaller
     fraction has are among them.
     `crop`: networks see the middle so many pixels a side, and pictures are cut as torchvision and timm would for that;
-    `interpolation` is how images are scaled, "bicubic" or "bilinear".
+    `interpolation` is how images are scaled, "bicubic" or "bilinear". Pictures of fewer than `fewest_classes` are refused: to
+    judge a network, those of one class will do.
     `verify` checks checksums; `download` fetches a published set that is not there, to `root` or the cache.
     Pictures of `folder` and `csv` are decoded once and then mapped from a cache until a file changes (see `decoded_cache`).
     `progress(what, done, total)` is called while pictures are read (images) or files fetched (bytes).
@@ -66,7 +68,8 @@ def load_data(
     if CATALOG[name].kind == "your own":
         size = image_size or PICTURE_SIZE
         place = _place_of_own(name, root)
-        reading = _read_own(name, Request(place, size, validation, seed, skip_unreadable, progress, crop, interpolation))
+        how = Request(place, size, validation, seed, skip_unreadable, progress, crop, interpolation, fewest_classes)
+        reading = _read_own(name, how)
     else:
         reading = _read_published(name, root, verify=verify)
     data = _complete(

@@ -4,7 +4,6 @@ import math
 
 import torch
 import torch.nn.functional as F
-from scipy.special import betaincinv
 from torch import Generator, Tensor
 
 from convatlas.errors import UserError
@@ -50,6 +49,8 @@ def check_mixing(mixup: float, cutmix: float) -> None:
 
 def _beta(alpha: float, generator: Generator) -> float:
     """A number from Beta(alpha, alpha): the quantile of one that is evenly drawn, so that it takes one whatever alpha is."""
+    from scipy.special import betaincinv  # every training imports this module, and few need it
+
     return float(betaincinv(alpha, alpha, float(torch.rand((), generator=generator, dtype=torch.float64))))
 
 

@@ -1,11 +1,12 @@
 """What a run is: the recipe that went in, and what was measured. These are the files of a run folder."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
 from convatlas.records import codec
 from convatlas.records.engine import ConvChoice, Reason
+from convatlas.records.naming import weights_name
 from convatlas.records.tuning import Tuning
 from convatlas.records.weights import Preprocessing
 
@@ -89,6 +90,13 @@ class Recipe:
     patience: int = 0
     tuning: Tuning | None = None
 
+    @property
+    def shared(self) -> "Recipe":
+        """As others may read it: of the weights it began with only the file's name, since where they lay is nobody's business."""
+        if self.tuning is None or self.tuning.weights is None:
+            return self
+        return replace(self, tuning=replace(self.tuning, weights=weights_name(self.tuning.weights)))
+
 
 @dataclass(frozen=True)
 class Choices:
@@ -136,7 +144,7 @@ class ModelConfig:
     Images are RGB or grey in [0, 1]: the shorter side is brought to `resize` pixels (None: to `image_size`) by `interpolation`,
     the middle square of `image_size` cut out, then (x - mean) / std per channel. Probabilities are the softmax of logits /
     `temperature`. `weights_sha256` is that of `model.safetensors`; the accuracies in [0, 1] are those of the run, None where it
-    has no such images or has not been judged.
+    has no such images or has not been judged. `recipe` is how the weights were made, as `Recipe.shared` has it.
     """
 
     model: str
@@ -153,6 +161,7 @@ class ModelConfig:
     weights_sha256: str | None = None
     val_accuracy: float | None = None
     test_accuracy: float | None = None
+    recipe: Recipe | None = None
 
     @property
     def preprocessing(self) -> Preprocessing:

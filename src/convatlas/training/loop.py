@@ -306,6 +306,7 @@ def _finish(run: Run) -> None:
         std=run.data.std,
         classes=run.data.classes,
         convatlas=run.summary.environment.convatlas,
+        recipe=run.recipe.shared,
     )
     if run.best is not None:
         run.judged.load_state_dict(run.best)

@@ -9,7 +9,6 @@ import math
 import numpy as np
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from convatlas.errors import UserError
@@ -43,6 +42,8 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
         inverse = math.exp(-log_temperature)
         surprise = float(F.cross_entropy(scores * inverse, truth, reduction="sum"))
         return (surprise + STRENGTH * (inverse - 1 + log_temperature)) / len(truth)
+
+    from scipy.optimize import minimize_scalar  # a third of a second, also where nothing is fitted
 
     # Convex in 1 / T, so that there is one valley.
     ends = (math.log(LOWEST), math.log(HIGHEST))

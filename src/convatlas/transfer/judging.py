@@ -26,11 +26,11 @@ def evaluate_on(
 ) -> Evaluation:
     """How the network in `folder` does on the images in `place`: their test split, or all of them where there are no splits.
 
-    Every class of theirs must be one of the network's; classes without images are admitted. `note` is told of images that
+    Every class of theirs must be one of the network's; they may be of one class alone. `note` is told of images that
     are left aside, and of ones that the network was made with. Raises UserError.
     """
     model, config = load_model(folder)
-    data = load_for_tuning(place, config.preprocessing, validation=0.0, progress=progress)
+    data = load_for_tuning(place, config.preprocessing, validation=0.0, fewest_classes=1, progress=progress)
     if data.in_chans != config.in_chans:
         what = f"the images have {data.in_chans} channels, and the network takes {config.in_chans}"
         raise UserError(what, fix="Give images like those that it was trained on.")

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from convatlas.data.dataset import ImageSet
 from convatlas.data.pictures import decode_picture, printable, quiet_pillow
 from convatlas.errors import UserError, first_line
+from convatlas.records.finished import result_in
 from convatlas.records.run import ModelConfig, Prediction
 from convatlas.training.apply import predict_pictures, probabilities, told
 from convatlas.training.checkpoint import load_model
@@ -120,9 +121,9 @@ def _content(image: Image.Image) -> bytes:
 
 
 def load(folder: str | PathLike[str]) -> Loaded:
-    """The network in a result folder, of `convatlas finetune` or `convatlas train`.
+    """The network in a result folder, of `convatlas finetune` (of a tournament its winner) or `convatlas train`.
 
     Raises UserError for a folder that is not there or holds none, whose checksums are not those in its manifest, or whose
     configuration does not fit its weights.
     """
-    return Loaded(Path(folder))
+    return Loaded(result_in(Path(folder)))

@@ -89,6 +89,7 @@ def load_for_tuning(
     validation: float = 0.15,
     skip_unreadable: bool = False,
     fraction: float = 1.0,
+    fewest_classes: int = 2,
     progress: Progress | None = None,
 ) -> DataSet:
     """The images in the folder or CSV list `place`, or of a data set of the catalogue, as `how` wants them.
@@ -109,6 +110,7 @@ def load_for_tuning(
         fraction=fraction,
         crop=how.crop,
         interpolation=how.interpolation,
+        fewest_classes=fewest_classes,
         progress=progress,
     )
     return prepared_for(data, how)

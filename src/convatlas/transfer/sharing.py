@@ -1,12 +1,11 @@
 """A result folder onto the Hugging Face hub: done when it is asked for, and never else."""
 
-from dataclasses import replace
 from pathlib import Path
 
 from convatlas.errors import UserError, first_line
 from convatlas.models.hub import offline
 from convatlas.records import codec
-from convatlas.records.naming import weights_name
+from convatlas.records.finished import result_in
 from convatlas.records.run import Recipe
 from convatlas.training.checkpoint import load_model
 
@@ -19,9 +18,10 @@ _UNREACHED = frozenset({"ConnectionError", "TimeoutError", "TransportError", "Re
 def push_to_hub(folder: Path, repository: str, *, public: bool = False) -> str:
     """Upload the network in `folder` to the repository `owner/name`, made private unless `public`; the address of the upload.
 
-    The folder is checked as `load` does. Raises UserError: also without a network, and without a token, as `hf auth login`
-    leaves it.
+    Of a tournament's folder it is the winner. The folder is checked as `load` does. Raises UserError: also without a network,
+    and without a token, as `hf auth login` leaves it.
     """
+    folder = result_in(folder)
     load_model(folder)
     owner, _, name = repository.partition("/")
     if not owner or not name or "/" in name:
@@ -30,7 +30,7 @@ def push_to_hub(folder: Path, repository: str, *, public: bool = False) -> str:
         raise UserError("uploading needs the network, which HF_HUB_OFFLINE forbids", fix="Unset HF_HUB_OFFLINE.")
     from huggingface_hub import HfApi
 
-    recipe = _shared_recipe(folder)
+    recipe = codec.to_text(codec.read(Recipe, folder / "recipe.json").shared).encode()
     try:
         api = HfApi()
         api.create_repo(repository, private=not public, exist_ok=True)
@@ -61,11 +61,3 @@ def _refused(repository: str, error: Exception) -> UserError:
         reason = f"{type(error).__name__}: {first_line(error)}"
         return UserError(f"{what}: the hub cannot be reached ({reason})", fix="Check the network, then run it again.")
     return UserError(f"{what}: {first_line(error)}", fix="Check the folder, the name and the network, then run it again.")
-
-
-def _shared_recipe(folder: Path) -> bytes:
-    """The recipe without the path at which its weights lay here, which is nobody's business: their file's name is left."""
-    recipe = codec.read(Recipe, folder / "recipe.json")
-    if recipe.tuning is not None and recipe.tuning.weights is not None:
-        recipe = replace(recipe, tuning=replace(recipe.tuning, weights=weights_name(recipe.tuning.weights)))
-    return codec.to_text(recipe).encode()

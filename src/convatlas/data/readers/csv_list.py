@@ -24,7 +24,7 @@ def read_csv_list(root: Path, request: Request) -> Reading:
     """
     rows = _rows(root)
     classes = tuple(sorted({row["label"] for row in rows}))
-    if len(classes) < 2:
+    if len(classes) < request.fewest_classes:
         raise UserError(f"{printable(root)} has one class only, {printable(classes[0])!r}", fix="A classifier needs two or more.")
     splits: dict[str, list[Listed]] = {}
     for row in rows:

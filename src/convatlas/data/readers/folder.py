@@ -27,7 +27,7 @@ def read_folder(root: Path, request: Request) -> Reading:
     split_folders = _split_folders(root)
     others: Counter[str] = Counter()
     listed = {split: _by_class(folder, others, request.progress) for split, folder in split_folders.items()}
-    classes = _classes(listed, root)
+    classes = _classes(listed, root, fewest=request.fewest_classes)
     splits = {
         split: [
             Listed(path, record_name(path.relative_to(root)), classes.index(name))
@@ -110,12 +110,21 @@ def _counted(class_folders: Sequence[Path], progress: Progress | None) -> Iterat
 def _pictures_of(class_folder: Path, others: Counter[str]) -> list[Path]:
     nested, files = _seen(class_folder)
     if nested:
+        _refuse_rounds(class_folder, nested[0])
         where = f"the class folder {printable(class_folder)} holds folders itself, such as {printable(nested[0].name)}"
         raise UserError(where, fix=_LAYOUT)
     pictures = _pictures(files)
     if len(pictures) < len(files):
         others.update(kind for kind in (file.suffix.lower() for file in files) if kind not in SUFFIXES)
     return pictures
+
+
+def _refuse_rounds(*folders: Path) -> None:
+    """Name a link that leads back to a folder above it, rather than what is found by following it."""
+    for folder in folders:
+        above, target = folder.parent.resolve(), folder.resolve()
+        if folder.is_symlink() and target in (above, *above.parents):
+            raise UserError(f"{printable(folder)} is a link that leads back to {printable(target)}", fix="Remove the link.")
 
 
 def contents(folder: Path) -> tuple[list[Path], list[Path]]:
@@ -153,8 +162,8 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _classes(listed: Mapping[str, Mapping[str, list[Path]]], root: Path) -> tuple[str, ...]:
-    """The class names in order, the same in every split and at least two."""
+def _classes(listed: Mapping[str, Mapping[str, list[Path]]], root: Path, *, fewest: int) -> tuple[str, ...]:
+    """The class names in order, the same in every split and not too few."""
     names = set(listed["train"])
     for split, by_class in listed.items():
         odd = sorted(names ^ set(by_class))
@@ -165,7 +174,7 @@ def _classes(listed: Mapping[str, Mapping[str, list[Path]]], root: Path) -> tupl
             if like:
                 fix = f"{has} calls it {printable(like[0])!r}: give both folders one name."
             raise UserError(f"the class {printable(odd[0])!r} is missing from {lacking} in {printable(root)}", fix=fix)
-    if len(names) < 2:
+    if len(names) < fewest:
         where = f"{printable(root)} has one class only, {printable(next(iter(names)))!r}"
         raise UserError(where, fix=f"A classifier needs two or more. {_LAYOUT}")
     return tuple(sorted(names))

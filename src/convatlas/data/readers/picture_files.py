@@ -37,7 +37,7 @@ class Request:
     """How pictures are to be read: from which place, at which size in pixels, and what happens to unreadable ones.
 
     `validation` is the share of train held out where only train is given beside test; `progress(what, done, total)` counts
-    folders and pictures. `crop` and `interpolation` are those of `decode_picture`.
+    folders and pictures. `crop` and `interpolation` are those of `decode_picture`. Fewer than `fewest_classes` are refused.
     """
 
     root: Path
@@ -48,6 +48,7 @@ class Request:
     progress: Progress | None
     crop: int | None = None
     interpolation: str = "bicubic"
+    fewest_classes: int = 2
 
 
 @dataclass(frozen=True)
