@@ -53,15 +53,39 @@ def _plain(args: Sequence[Any]) -> bool:
 def _pointwise(args: Sequence[Any]) -> Tensor:
     """As the tensor that has the result's shape already, so that it lies in memory as that does."""
     tensors = [each for each in args if isinstance(each, Tensor)]
-    shape: torch.Size = torch.broadcast_shapes(*(each.shape for each in tensors))  # type: ignore[no-untyped-call]
+    shapes = {each.shape for each in tensors}
+    shape: torch.Size = shapes.pop() if len(shapes) == 1 else torch.broadcast_shapes(*shapes)  # type: ignore[no-untyped-call]
     like = next((each for each in tensors if each.shape == shape), None)
-    return tensors[0].new_empty(shape) if like is None else torch.empty_like(like, requires_grad=False)
+    return tensors[0].new_empty(shape) if like is None else _like(like)
+
+
+def _like(x: Tensor) -> Tensor:
+    """A tensor of the same shape, type and strides. Torch finds strides on the meta device in Python, which takes long."""
+    if x.is_contiguous():
+        return torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    return torch.empty_like(x, requires_grad=False)
+
+
+def _convolution(x: Tensor, weight: Tensor, bias: Tensor | None, *settings: Any) -> Any:
+    """Over rows of maps that lie one after the other, if all fits together; torch has the other cases, and the errors."""
+    stride, padding, dilation, transposed, _, groups = settings
+    rank = x.dim() - 2
+    usual = not transposed and rank == weight.dim() - 2 == len(stride) == len(padding) == len(dilation) and x.is_contiguous()
+    if not usual or not weight.is_contiguous() or x.dtype != weight.dtype or x.shape[1] != weight.shape[1] * groups:
+        return torch.ops.aten.convolution.default(x, weight, bias, *settings)
+    sides = [
+        (side + 2 * pad - gap * (kernel - 1) - 1) // step + 1
+        for side, kernel, step, pad, gap in zip(x.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True)
+    ]
+    if min(sides, default=0) < 1 or weight.shape[0] % groups:
+        return torch.ops.aten.convolution.default(x, weight, bias, *settings)
+    return torch.empty([x.shape[0], weight.shape[0], *sides], dtype=x.dtype, device=x.device)
 
 
 def _batch_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, mean: Any, var: Any, training: bool, *_: Any) -> Any:
     """The map, and the batch's statistics, which training keeps: (N, C, ...) and C twice."""
     channels = x.shape[1] if training else 0
-    return (torch.empty_like(x, requires_grad=False), _statistic(x, [channels]), _statistic(x, [channels]))
+    return (_like(x), _statistic(x, [channels]), _statistic(x, [channels]))
 
 
 def _layer_norm(x: Tensor, normalized_shape: Sequence[int], *_: Any) -> Any:
@@ -109,6 +133,7 @@ def _but(tensor: Tensor, dim: int) -> list[int]:
 
 
 _KNOWN: dict[str, Callable[..., Any]] = {
+    "convolution": _convolution,
     "native_batch_norm": _batch_norm,
     "native_layer_norm": _layer_norm,
     "mean": _mean,
