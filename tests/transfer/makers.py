@@ -33,16 +33,17 @@ def weights_file(path, model="resnet.pocket", *, seed=7, num_classes=10):
     return str(path)
 
 
-def photographs(*, n=48, side=36, val=24, test=12):
-    """Images somewhat larger than the 32 pixels that networks see."""
-    data = small_data(n=n, size=side)
-    return replace(data, val=data.val.subset(range(val)), test=data.test.subset(range(test)), crop=32)
+def photographs(*, n=48, size=32, val=24, test=12):
+    """Images somewhat larger than the pixels that networks see."""
+    data = small_data(n=n, size=size + 4)
+    return replace(data, val=data.val.subset(range(val)), test=data.test.subset(range(test)), crop=size)
 
 
 def prepared(strategy, weights, data=None, *, model="resnet.pocket", settings=None, **tuning):
     """The recipe of a strategy, and the data as it wants them."""
-    start = start_from(model, weights, image_size=32)
-    data = prepared_for(photographs() if data is None else data, start.preprocessing)
+    data = photographs(size=16 if model == "resnet.pocket" else 32) if data is None else data
+    start = start_from(model, weights, image_size=data.crop)
+    data = prepared_for(data, start.preprocessing)
     given = {"epochs": 2, "batch_size": 16, "precision": "fp32", **(settings or {})}
     return recipe_for(strategy, model, start, data, settings=given, **tuning), data
 

@@ -1,7 +1,7 @@
 """Before the first step: does the recipe hold together, does the network fit the images, and what does it cost."""
 
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from convatlas.layers.network import Network
 from convatlas.models.configuration import factory_of, is_user_file, model_name
 from convatlas.models.registry import create_model, find_variant
 from convatlas.models.user_files import code_of, trusted_file
+from convatlas.records.model import TraceRecord
 from convatlas.records.run import Choices, Recipe, RunSummary
 from convatlas.training.environment import environment
 from convatlas.training.recipe import check_recipe
@@ -74,19 +75,32 @@ def costs(name: str, *, num_classes: int, in_chans: int, image_size: int) -> tup
 
     Nothing is computed, unless a user's own network needs values: then one that decides by them is given an image of zeros.
     """
+    if not is_user_file(name):
+        found = _passed(name, num_classes, in_chans, image_size)
+        if isinstance(found, UserError):
+            raise UserError(found.what, fix=found.fix)
+        return found.params, found.macs
     make = partial(create_model, name, num_classes=num_classes, in_chans=in_chans, image_size=image_size)
     shape = (in_chans, image_size, image_size)
     with torch.device("meta"):
         model = make()
-        if not is_user_file(name):
-            record = trace(model, shape)
-            return record.params, record.macs
     own = sum(each.numel() for each in model.parameters()) - sum(each.numel() for each in model.auxiliary_parameters())
     with torch.random.fork_rng(devices=[]):
         try:
             return own, _counted(model, shape)
         except Exception:  # the user's own code may raise anything on the meta device; what it raises with values is told
             return own, _counted(make(), shape)
+
+
+@lru_cache(maxsize=256)
+def _passed(name: str, num_classes: int, in_chans: int, image_size: int) -> TraceRecord | UserError:
+    """One image passed through a network of the atlas, or why it does not fit: found once for all runs of a comparison."""
+    try:
+        with torch.device("meta"):
+            model = create_model(name, num_classes=num_classes, in_chans=in_chans, image_size=image_size)
+            return trace(model, (in_chans, image_size, image_size))
+    except UserError as error:
+        return error
 
 
 def _counted(model: Network, shape: tuple[int, int, int]) -> int:
@@ -127,12 +141,8 @@ def check_fits(name: str, data: DataSet) -> None:
 
 def _misfit(name: str, data: DataSet, size: int) -> UserError | None:
     """Why images of `size` pixels do not fit, found on the meta device; None if they do."""
-    try:
-        with torch.device("meta"):
-            trace(network_for(name, data, size=size), (data.in_chans, size, size))
-    except UserError as error:
-        return error
-    return None
+    found = _passed(name, data.num_classes, data.in_chans, size)
+    return found if isinstance(found, UserError) else None
 
 
 def _check_own(name: str, data: DataSet) -> None:
