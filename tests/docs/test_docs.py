@@ -36,6 +36,7 @@ from convatlas.cli.console import OUT
 from convatlas.cli.main import app, main
 from convatlas.data.catalog import CATALOG
 from convatlas.errors import UserError
+from convatlas.inspection.shapes_only import short_way
 from convatlas.inspection.trace import trace
 from convatlas.models.keymaps import counterpart
 from convatlas.models.papers import OURS, PAPERS, golden_rows
@@ -238,7 +239,7 @@ def _maps(model: nn.Module, image: torch.Tensor) -> set[tuple[int, ...]]:
         module.register_forward_hook(lambda _, args, output: found.add(tuple(output.shape[2:])) if output.dim() == 4 else None)
         for module in model.modules()
     ]
-    with torch.no_grad():
+    with torch.no_grad(), short_way():
         model(image)
     for handle in handles:
         handle.remove()

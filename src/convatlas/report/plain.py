@@ -11,6 +11,8 @@ def plain(text: str) -> str:
 
     Lone surrogates (undecodable bytes of a file name) and noncharacters become U+FFFD.
     """
+    if text.isascii() and text.isprintable():  # nearly all, told at once
+        return text
     kept = "".join(_plain_character(each) for each in text)
     return " ".join(kept.split()) if kept != text else text
 

@@ -16,14 +16,14 @@ def number(value: float) -> str:
 
 def tag(name: str, *parts: Part, **attributes: Part | float | None) -> Markup:
     """The element `name` around `parts`. `class_` is class, `stroke_width` stroke-width; an attribute of None is left out."""
-    pairs = Markup("").join(
-        Markup(' {}="{}"').format(Markup(key.rstrip("_").replace("_", "-")), _value(value))
+    pairs = "".join(
+        f' {key.rstrip("_").replace("_", "-")}="{escape(_value(value))}"'
         for key, value in attributes.items()
         if value is not None
     )
     if not parts:
-        return Markup("<{}{}/>").format(Markup(name), pairs)
-    return Markup("<{0}{1}>{2}</{0}>").format(Markup(name), pairs, join(parts))
+        return Markup(f"<{name}{pairs}/>")
+    return Markup(f"<{name}{pairs}>{join(parts)}</{name}>")
 
 
 def text(content: str, *, x: float, y: float, class_: str, anchor: str = "start", turn: float | None = None) -> Markup:

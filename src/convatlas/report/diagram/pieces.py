@@ -6,6 +6,7 @@ Tests read these: no two texts may meet, each text stays where it belongs, and n
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from convatlas.report.charts.labels import Box, text_width
 from convatlas.report.plain import plain
@@ -94,7 +95,7 @@ class Text:
     within: Box | None = None
     whole: str | None = None
 
-    @property
+    @cached_property
     def box(self) -> Box:
         """The rectangle that the letters fill, by an upper estimate."""
         width = width_of(self.content, self.size, strong=self.strong)
