@@ -95,11 +95,13 @@ def test_without_validation_none_is_shown(monkeypatch):
 
 
 def test_a_log_has_a_sign_of_life_every_half_minute(said, monkeypatch):
-    clock = iter([0.0, 10.0, 30.0, 59.0, 60.0, 61.0, 92.0])
+    clock = iter([0.0, 10.0, 30.0, 59.0, 60.0, 61.0, 92.0, 300.0, 331.0])
     monkeypatch.setattr("convatlas.cli.progress.perf_counter", lambda: next(clock))
     with PlainWatch(1, explain=False) as watch:
         for i in range(5):
             watch.computing("features", i, 2000)
         watch.computing("answers", 0, 7)
         watch.computing("answers", 6, 7)
-    assert said == ["features: 2 of 2,000", "features: 4 of 2,000", "answers: 6 of 7"]
+        watch.computing("answers", 1, 7)
+        watch.computing("answers", 2, 7)
+    assert said == ["features: 2 of 2,000", "features: 4 of 2,000", "answers: 6 of 7", "answers: 2 of 7"]

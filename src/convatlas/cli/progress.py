@@ -29,7 +29,7 @@ class PlainWatch:
         self.explain = explain
         self.kept: str | None = None
         self.said_at = 0.0
-        self.computed, self.told_at = "", 0.0
+        self.computed, self.computed_so_far, self.told_at = "", 0, 0.0
 
     def __enter__(self) -> Self:
         return self
@@ -77,8 +77,9 @@ class PlainWatch:
     def computing(self, what: str, done: int, total: int) -> None:
         """A sign of life every half minute."""
         now = perf_counter()
-        if what != self.computed:
+        if what != self.computed or done < self.computed_so_far:  # the same may be computed again, minutes later
             self.computed, self.told_at = what, now
+        self.computed_so_far = done
         if now - self.told_at >= SIGN_OF_LIFE:
             self.told_at = now
             say(f"{what}: {done:,} of {total:,}")
