@@ -11,7 +11,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import convatlas
 from convatlas.errors import UserError
-from convatlas.inspection.shapes_only import short_way
 from convatlas.inspection.trace import trace
 from convatlas.layers.drop_path import DropPath
 from convatlas.models.papers import PAPERS, golden_rows
@@ -137,7 +136,7 @@ def test_golden_numbers_are_the_networks_and_macs_half_of_the_flop_counters(name
     assert (record.receptive_field, record.unfollowed) == (row.receptive_field, None)
     expected = (variant.family, variant.in_chans, variant.image_size, variant.num_classes)
     assert (row.family, row.in_chans, row.image_size, row.num_classes) == expected
-    with short_way(), FlopCounterMode(display=False) as counter, torch.no_grad():
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(torch.empty(1, *shape, device="meta"))
     assert counter.get_total_flops() == 2 * row.macs
 
@@ -171,7 +170,7 @@ def test_pocket_members_have_equal_parameters(name):
 @EVERY
 def test_small_images_do_not_end_on_one_pixel(name):
     model = on_meta(name, image_size=32)
-    with torch.no_grad(), short_way():
+    with torch.no_grad():
         last = model.stages(model.stem(torch.empty(1, 3, 32, 32, device="meta")))
     assert min(last.shape[2:]) >= 2
 
