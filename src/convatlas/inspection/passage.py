@@ -28,6 +28,8 @@ VIEWS = frozenset({"T", "mT", "H", "mH", "real", "imag", "data"})
 SIZED_BY = frozenset({"tensor_split", "repeat_interleave", "narrow"})
 """Functions whose result has a shape that depends on the values of their further arguments."""
 TO_NUMPY = frozenset({"numpy", "__array__"})
+DECIDING = READS_VALUES | SHAPED_BY_VALUES | SIZED_BY | TO_NUMPY | {"__getitem__"}
+"""All functions that may make what is computed depend on values."""
 BACKWARDS = frozenset({"radd", "rmul", "rsub", "rtruediv", "rmatmul", "rpow", "iadd", "imul", "isub", "itruediv", "ipow"})
 IN_WORDS = {"truediv": "div", "getitem": "slice", "setitem": "write"}
 
@@ -128,7 +130,8 @@ class Passage(TorchFunctionMode):
 
     def parameters_of(self, step: Step) -> tuple[nn.Parameter, ...]:
         """The parameters that a step uses: its module's, and those that its arguments are or were computed from."""
-        own = () if step.module is None else tuple(step.module.parameters())
+        # Straight from the module, which as a step has no children: `parameters()` looks for these at length.
+        own = () if step.module is None else (each for each in step.module._parameters.values() if each is not None)
         given = list(tensors_in([step.arguments, step.options]))
         made_of = (parameter for each in given if id(each) in self._made_of for parameter in self._made_of[id(each)][1])
         return (*own, *(each for each in given if isinstance(each, nn.Parameter)), *made_of)
@@ -176,6 +179,8 @@ class Passage(TorchFunctionMode):
 
     def _refuse_values(self, name: str, args: Any, options: dict[str, Any]) -> None:
         """A `forward` that decides by the values of its maps computes something else for another image."""
+        if name not in DECIDING:
+            return
         given = list(tensors_in([args, options]))
         by_mask = name == "__getitem__" and any(each.dtype == torch.bool for each in given[1:])
         by_mask = by_mask or (name in SIZED_BY and self.depends_on_image(given[1:]))
