@@ -198,6 +198,15 @@ def test_a_bomb_is_refused(tmp_path, name, read, make):
     assert refused_in_little_memory(read, tmp_path / name) < 20  # 2 on a machine that does nothing else
 
 
+def test_an_archive_of_cifar_whose_numbers_are_none(tmp_path):
+    member = tarfile.TarInfo("cifar-10-batches-py/data_batch_1")
+    member.pax_headers = {"GNU.sparse.size": "many", "GNU.sparse.map": "0,1"}
+    content = member.tobuf(format=tarfile.PAX_FORMAT) + bytes(1024)
+    (tmp_path / "cifar-10-python.tar.gz").write_bytes(gzip.compress(content))
+    with pytest.raises(UserError, match=r"is no sound \.tar\.gz"):
+        read_archive(tmp_path / "cifar-10-python.tar.gz")
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, limits the address space")
 def test_an_archive_of_cifar_that_unfolds_to_two_gigabytes(tmp_path):

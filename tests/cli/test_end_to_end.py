@@ -103,9 +103,10 @@ def test_train_eval_predict_on_own_pictures(tmp_path):
         "--lr",
         "0.003",
     ]
-    made = command("train", "lenet5", *words, "--out", "run", "--json", folder=tmp_path)
+    made = command("train", "lenet5", *words, "--validation", "0.3", "--out", "run", "--json", folder=tmp_path)
     assert made.returncode == 0, made.stderr
     assert json.loads(made.stdout)["status"] == "finished"
+    assert "note: --validation 0.3 does nothing here: pictures without any splits are parted 70/15/15" in made.stderr
     assert (tmp_path / "run" / "split.json").exists()
     # The data's place is remembered by the cache, not by the run folder.
     judged = command("eval", "run", "--split", "test", "--json", folder=tmp_path)
@@ -238,7 +239,7 @@ def test_a_killed_training_goes_on_to_the_same_result(tmp_path):
 
 def test_a_stopped_comparison_keeps_what_is_finished_and_goes_on(tmp_path):
     models = "lenet.pocket,alexnet.pocket,lenet5"
-    process = begin(tmp_path, "compare", "--models", models, *DIGITS, "--epochs", "3", "--out", "c")
+    process = begin(tmp_path, "compare", "--models", models, *DIGITS, "--epochs", "3", "--threads", "1", "--out", "c")
     for _ in range(600):
         if process.poll() is not None or (tmp_path / "c/runs/alexnet.pocket-seed0/summary.json").exists():
             break
@@ -254,8 +255,11 @@ def test_a_stopped_comparison_keeps_what_is_finished_and_goes_on(tmp_path):
     assert "convatlas compare --resume c" in (tmp_path / "c" / "report.html").read_text()
     again = command("compare", "--resume", "c", "--json", folder=tmp_path)
     assert again.returncode == 0, again.stderr
+    assert "not bit-exact" not in again.stderr
     said = json.loads(again.stdout)
     assert said["complete"]
+    begun = [json.loads(each.read_text())["choices"]["threads"] for each in (tmp_path / "c" / "runs").glob("*/summary.json")]
+    assert begun == [1, 1, 1], "runs that had not begun have as many as the first"
     assert said["rows"][0]["accuracy"] == partial["rows"][0]["accuracy"]
 
 

@@ -11,18 +11,21 @@ from dataclasses import replace
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 import convatlas
+from convatlas.cli import finetuning
+from convatlas.cli.main import app
 from convatlas.data.pictures import read_picture
 from convatlas.errors import UserError
 from convatlas.records import codec
 from convatlas.records.run import ModelConfig, Recipe, RunSummary
-from convatlas.records.tournament import Tournament
+from convatlas.records.tournament import Tournament, TournamentPlan
 from convatlas.training.apply import predict_pictures
 from convatlas.training.checkpoint import save_config
 from convatlas.training.outcome import Stopped
 from convatlas.transfer.plan import load_for_tuning, recipe_for, start_from
-from convatlas.transfer.tournament import run_tournament
+from convatlas.transfer.tournament import begin, run_tournament
 
 from ..training.makers import StopAfter
 from ..transfer.makers import same, tensors, tune, weights_file
@@ -250,6 +253,52 @@ def test_a_tournament_goes_on_where_it_was_cut_off(whole, place, tmp_path):
     assert {name: (copy / "trials" / name / "recipe.json").stat().st_mtime_ns for name in begun} == begun
 
 
+def resumed_where_two_threads_are_usual(folder, monkeypatch, capfd):
+    """What is said when the run in `folder`, begun with one thread, is gone on with in this process."""
+    monkeypatch.setattr("convatlas.cli.options.use_allocator", lambda wanted: None)
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    torch.set_num_threads(2)
+    try:
+        done = CliRunner().invoke(app, ["finetune", "--resume", str(folder)])
+    finally:
+        torch.set_num_threads(1)
+    said = done.output + "".join(capfd.readouterr())
+    assert done.exit_code == 0, said
+    return said
+
+
+def threads_of(run):
+    return codec.read(RunSummary, run / "summary.json").choices.threads
+
+
+def test_one_strategy_goes_on_with_the_threads_that_it_began_with(place, tmp_path, monkeypatch, capfd):
+    recipe, data = data_of(place)
+    with pytest.raises(Stopped):
+        tune(recipe, tmp_path / "cut", data, watch=StopAfter(3))
+    said = resumed_where_two_threads_are_usual(tmp_path / "cut", monkeypatch, capfd)
+    assert "epoch 2/2" in said and "not bit-exact" not in said
+    assert threads_of(tmp_path / "cut") == 1
+
+
+def test_a_tournament_goes_on_with_the_threads_that_it_began_with(whole, place, tmp_path, monkeypatch, capfd):
+    plan, (_, data) = codec.read(TournamentPlan, whole[0] / "plan.json"), data_of(place)
+    recipes = tuple(recipe for recipe in plan.recipes if recipe.tuning.strategy in ("bn-bias", "scratch"))
+    begin(replace(plan, recipes=recipes, epochs=1, finals=1), tmp_path / "cut", data)
+    with pytest.raises(Stopped):
+        run_tournament(tmp_path / "cut", data=data, watch=Contest(1))
+    said = resumed_where_two_threads_are_usual(tmp_path / "cut", monkeypatch, capfd)
+    assert "2 of 2: round 1 of 1, scratch" in said and "not bit-exact" not in said
+    assert {threads_of(run) for run in (tmp_path / "cut" / "winner", *(tmp_path / "cut" / "trials").iterdir())} == {1}
+
+
+def test_a_run_that_was_killed_at_its_very_beginning_goes_on(place, tmp_path):
+    recipe, _ = data_of(place)
+    (tmp_path / "cut").mkdir()
+    (tmp_path / "cut" / "recipe.json").write_text(codec.to_text(recipe))
+    result = command("finetune", "--resume", tmp_path / "cut", "--data-root", place / "pets", folder=place)
+    assert result.returncode == 0 and (tmp_path / "cut" / "README.md").exists(), result.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -264,6 +313,19 @@ def test_a_tournament_goes_on_where_it_was_cut_off(whole, place, tmp_path):
         (["--strategies", "probe,full", "--stages", "2"], "--stages is for last-stages alone"),
         (["--strategy", "full", "--no-cache"], "--no-cache is for probe alone. Leave it out, or give --strategy probe."),
         (["--strategy", "full", "--copies", "3"], "--copies is for probe alone"),
+        (["--strategy", "full", "--optimizer", "muon"], "muon sets the norms of filters anew"),
+        (["--strategies", "probe,full", "--optimizer", "sgd"], "for adamw, and not for sgd. Give --lr, or name one"),
+        (["--strategy", "full", "--folds", "2"], "--folds is for the tournament. Leave --strategy out, or --folds."),
+        (["--strategy", "full", "--seeds", "2"], "--seeds is for the tournament"),
+        (["--strategy", "full", "--no-halving"], "--no-halving is for the tournament"),
+        (["--strategy", "probe", "--no-cache", "--copies", "3"], "of cached features, and with --no-cache there are none"),
+        (["--strategy", "probe", "--mixup", "0.2", "--copies", "3"], "with --mixup there are none. Leave one of them out."),
+        (["--strategies", "probe,full", "--cutmix", "1", "--copies", "3"], "with --cutmix there are none"),
+        (["--strategy", "probe", "--cutmix", "1", "--cache"], "cached features cannot be mixed as images are. Leave --cache out"),
+        (["--strategy", "probe", "--flip"], "--flip is for augmented images, and these are not"),
+        (["--strategy", "scratch"], "--weights does nothing for scratch, which begins with random ones. Leave it out"),
+        (["--validation", "0.2"], "--validation is for one strategy: a tournament parts"),
+        (["--strategy", "full", "--validation", "0.85"], "0.85 of pictures without splits, of which 0.15 are test images. Give"),
         (["--minutes", "0.001"], "s for a training of the first round. Give --minutes"),
     ],
 )
@@ -273,6 +335,22 @@ def test_what_cannot_be_is_refused_in_a_line_and_leaves_no_folder(place, words, 
     lines = [line for line in result.stderr.strip().splitlines() if not line.startswith("data: ")]
     assert len(lines) == 1 and said in lines[0], result.stderr
     assert not (place / "none").exists()
+
+
+def test_options_of_one_competitor_are_no_mistake_in_a_tournament(place):
+    """All of them are taken; what is refused, after that, is the time."""
+    words = ("--strategies", "probe,full", "--copies", "3", "--augment", "light", "--flip", "--no-halving", "--minutes", "0.001")
+    result = command("finetune", "pets", *MODEL, *words, "--out", "none", folder=place)
+    assert result.returncode == 2 and "s for a training of the first round. Give --minutes" in result.stderr, result.stderr
+
+
+@pytest.mark.parametrize(("words", "epochs"), [(["probe"], 30), (["probe", "--no-cache"], 30), (["full"], 10)])
+def test_a_probe_has_as_many_epochs_with_and_without_its_cache(monkeypatch, words, epochs):
+    seen = []
+    monkeypatch.setattr(finetuning, "_begin", lambda wanted, out, **more: seen.append(wanted.settings["epochs"]))
+    monkeypatch.setattr("convatlas.cli.options.use_allocator", lambda wanted: None)
+    done = CliRunner().invoke(app, ["finetune", "pets", "--strategy", *words])
+    assert (done.exit_code, seen) == (0, [epochs]), done.output
 
 
 def test_a_class_too_small_for_the_folds_is_refused_before_a_folder_is_made(place):
@@ -289,12 +367,25 @@ def test_more_stages_than_there_are_are_refused(place):
 
 def test_a_tournaments_folder_stands_for_its_winner(whole, place):
     one = pictures(place)[0]
-    for words in (("predict", one, "--json"), ("eval", "--json"), ("eval", "pets", "--json")):
+    for words in (("predict", one, "--json"), ("eval", "pets", "--json")):
         answers = [command(words[0], folder, *words[1:], folder=place) for folder in ("many", "many/winner")]
         assert [each.returncode for each in answers] == [0, 0], answers[0].stderr
         said, wanted = (re.sub(r'"seconds": .*', "", each.stdout) for each in answers)
         assert said == wanted
     assert convatlas.load(place / "many").folder == place / "many" / "winner"
+
+
+def test_what_a_winner_was_trained_on_is_not_judged_as_validation(whole, place):
+    """It was trained on the validation images too, and its list of files says so; a trial's has the trial's own fold."""
+    for words in ((), ("--split", "val")):
+        said = command("eval", "many", *words, folder=place)
+        assert said.returncode == 2
+        assert "many/winner was trained on all images but the test images. Give --split test." in said.stderr
+    split = json.loads((whole[0] / "winner" / "split.json").read_text())
+    summary = codec.read(RunSummary, whole[0] / "winner" / "summary.json")
+    assert [len(split[name]) for name in ("train", "val", "test")] == [summary.n_train, 0, summary.n_test]
+    folds = [json.loads(each.read_text())["val"] for each in (whole[0] / "trials").glob("*/split.json")]
+    assert {name for fold in folds for name in fold} == set(split["train"])
 
 
 def test_a_tournament_is_finished_once(whole, place):

@@ -1,5 +1,6 @@
 """What a practitioner may bring to `convatlas finetune` by mistake: one line that says what to do, and nothing left in the way."""
 
+import json
 import os
 import re
 import resource
@@ -24,6 +25,7 @@ from convatlas.data.readers.folder import read_folder
 from convatlas.data.readers.picture_files import Request
 from convatlas.errors import UserError
 from convatlas.records import codec
+from convatlas.records.finished import config_of
 from convatlas.records.run import ModelConfig
 from convatlas.records.weights import Preprocessing
 from convatlas.training import loop
@@ -433,6 +435,65 @@ def test_data_that_changed_is_no_resumption(here):
     summary.write_text(summary.read_text().replace('"finished"', '"interrupted"'))
     write_picture(here / "d" / "ants" / "new.png", 4242)
     refused("this is not the data that the run was made with", "--resume", "r", folder=here)
+
+
+def test_the_share_for_validation_holds_for_pictures_without_splits_wherever_they_are_read(here):
+    write_classes(here / "d", each=20)
+    made = command("finetune", "d", *SMALL, "--validation", "0.4", "--out", "r", folder=here)
+    assert made.returncode == 0, made.stderr
+    assert "no splits: parted 45/40/15 into train, val and test; 18 training, 16 validation, 6 test images" in made.stderr
+    summary = here / "r" / "summary.json"
+    said = json.loads(summary.read_text())
+    judged = command("eval", "r", "--split", "val", "--json", folder=here)
+    assert judged.returncode == 0, judged.stderr
+    assert json.loads(judged.stdout)["n"] == 16
+    assert json.loads(judged.stdout)["top1"] == pytest.approx(said["val_accuracy"])
+    everything = command("eval", "r", "d", "--json", folder=here)
+    assert (json.loads(everything.stdout)["n"], json.loads(everything.stdout)["split"]) == (40, "all")
+    answers = command("predict", "r", "d", "--json", folder=here)
+    assert answers.returncode == 0 and len(json.loads(answers.stdout)) == 40, answers.stderr
+    summary.write_text(summary.read_text().replace('"finished"', '"interrupted"'))
+    resumed = command("finetune", "--resume", "r", "--json", folder=here)
+    assert resumed.returncode == 0, resumed.stderr
+    again = json.loads(resumed.stdout)
+    assert [again[name] for name in ("status", "n_train", "n_val", "n_test")] == ["finished", 18, 16, 6]
+
+
+def test_without_the_option_pictures_are_parted_as_ever(here):
+    write_classes(here / "d", each=20)
+    made = command("finetune", "d", *SMALL, "--out", "r", folder=here)
+    assert made.returncode == 0, made.stderr
+    assert "no splits: parted 70/15/15 into train, val and test; 28 training, 6 validation, 6 test images" in made.stderr
+    none = command("finetune", "d", *SMALL, "--validation", "0", "--out", "none", folder=here)
+    assert none.returncode == 0, none.stderr
+    assert "no splits: parted 85/0/15 into train, val and test; 34 training, 0 validation, 6 test images" in none.stderr
+
+
+def test_a_part_of_a_tournament_is_not_gone_on_with_by_itself(here):
+    """Its images are the tournament's choice: by itself it would learn from others, and be judged on some that it learnt from."""
+    for name in ("t/winner", "t/trials/full-1-0-0", "compared/runs/one"):
+        (here / name).mkdir(parents=True)
+        (here / name / "recipe.json").write_text("{}")
+    for name in ("t", "compared"):
+        (here / name / "plan.json").write_text("{}")
+    for name in ("t/winner", "t/trials/full-1-0-0"):
+        said = refused(f"{name} is a part of the tournament t, which is under way", "--resume", name, folder=here)
+        assert said.endswith("Go on with `convatlas finetune --resume t`.")
+        assert str(config_missing(here / name)).endswith(f"Go on with `convatlas finetune --resume {here / 't'}`.")
+    os.chdir(here / "t" / "winner")
+    assert str(config_missing(Path("."))).endswith("Go on with `convatlas finetune --resume ..`.")
+    refused("compared/runs/one/recipe.json", "--resume", "compared/runs/one", folder=here)
+    assert str(config_missing(here / "compared")).endswith("holds no finished model. Name the folder of a run.")
+    for name in ("tournament.json", "report.html", "winner/README.md"):
+        (here / "t" / name).write_text("")
+    refused("t/winner is a part of the finished tournament t. Its result is t/winner.", "--resume", "t/winner", folder=here)
+
+
+def config_missing(folder):
+    """What is said of a folder of which a finished network is asked."""
+    with pytest.raises(UserError) as caught:
+        config_of(folder)
+    return caught.value
 
 
 class _Impatient(Unwatched):

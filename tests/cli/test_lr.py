@@ -1,15 +1,21 @@
 """`convatlas lr`: the test of learning rates as a person asks for it."""
 
 import json
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
+from convatlas.cli import finetuning, main
 from convatlas.cli.lr import lr
 from convatlas.errors import UserError
 from convatlas.records import codec
 from convatlas.records.lr_range import LrRange
+from convatlas.transfer.known import STRATEGIES
+
+from ..transfer.makers import bare_recipe
 
 app = typer.Typer(pretty_exceptions_enable=False)
 app.command()(lr)
@@ -80,3 +86,40 @@ def test_ones_own_network(tmp_path):
     assert done.exit_code == 0, done.output
     record = json.loads(done.stdout)
     assert record["recipe"]["code_sha256"] and len(record["steps"]) == 12
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_fine_tuning_takes_the_rate_that_is_found_and_else_the_strategys_if_it_is_for_the_optimizer(monkeypatch, optimizer):
+    recipe, _ = bare_recipe("full", optimizer=optimizer)
+    found = SimpleNamespace(suggestion=0.0625, rule="by rule", steps=(1, 2))
+    monkeypatch.setattr("convatlas.training.lr_range.lr_range", lambda *_, **__: found)
+    assert finetuning._with_found_lr(recipe, None) == replace(recipe, lr=0.0625)
+    found.suggestion = None
+    if optimizer == "adamw":
+        assert finetuning._with_found_lr(recipe, None) == recipe
+        return
+    with pytest.raises(UserError, match=r"the range test suggests no learning rate for sgd: by rule\. Give --lr\."):
+        finetuning._with_found_lr(recipe, None)
+
+
+def test_fine_tuning_with_sgd_needs_a_rate_or_a_range_test(monkeypatch):
+    seen = []
+    monkeypatch.setattr(finetuning, "_begin", lambda wanted, out, **more: seen.append(wanted.settings["lr"]))
+    monkeypatch.setattr("convatlas.cli.options.use_allocator", lambda wanted: None)
+    words = ["finetune", "pets", "--strategy", "full", "--optimizer"]
+    assert CliRunner().invoke(main.app, [*words, "sgd", "--find-lr"]).exit_code == 0
+    assert CliRunner().invoke(main.app, [*words, "sgd", "--lr", "0.01"]).exit_code == 0
+    assert seen == [STRATEGIES["full"].lr, 0.01], "the first until another one is found"
+    for name, more in (("sgd", []), ("muon", ["--lr", "0.01"])):
+        done = CliRunner().invoke(main.app, [*words, name, *more])
+        assert isinstance(done.exception, UserError) and name in str(done.exception)
+    assert len(seen) == 2
+
+
+@pytest.mark.parametrize(("words", "said"), [([], True), (["--no-cache"], False), (["--mixup", "0.2"], False)])
+def test_it_is_said_that_a_cached_probe_does_not_go_by_the_clock(monkeypatch, words, said):
+    monkeypatch.setattr(finetuning, "_begin", lambda *_, **__: None)
+    monkeypatch.setattr("convatlas.cli.options.use_allocator", lambda wanted: None)
+    done = CliRunner().invoke(main.app, ["finetune", "pets", "--strategy", "probe", "--minutes", "3", *words])
+    assert done.exit_code == 0, done.output
+    assert ("a probe on cached features has 30 epochs, and no minutes" in done.output) is said

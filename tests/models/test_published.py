@@ -413,6 +413,15 @@ def test_without_a_network_the_hub_is_not_waited_for(no_hub, caplog):
     assert caplog.records == []
 
 
+def test_a_file_that_would_fill_the_disk_is_not_fetched_from_the_hub(hub_server, monkeypatch):
+    monkeypatch.setattr(hub, "MOST_BYTES", len(CONTENT) - 1)
+    with pytest.raises(UserError, match=rf"it has {len(CONTENT):,} bytes, and {len(CONTENT) - 1:,} are the most"):
+        obtain(TIMM)
+    assert {method for _, method in hub_server.asked} == {"HEAD"}
+    monkeypatch.setattr(hub, "MOST_BYTES", len(CONTENT))
+    assert obtain(TIMM).read_bytes() == CONTENT
+
+
 def test_a_repository_has_weights_and_a_config(hub_server):
     weights, config = obtain_from_hub("owner/both")
     assert weights.read_bytes() == CONTENT

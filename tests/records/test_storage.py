@@ -78,6 +78,29 @@ def test_a_folder_is_made_once_only(tmp_path):
         storage.write_text(tmp_path / "nowhere" / "a", "x")
 
 
+def test_new_folders_outlive_a_power_cut(tmp_path, monkeypatch):
+    """A name is sure once the folder that it stands in was synchronised."""
+    synchronised = []
+    monkeypatch.setattr(storage.DISK, "sync", synchronised.append)
+    storage.new_folder(tmp_path / "a" / "b")
+    assert sorted(synchronised) == [tmp_path, tmp_path / "a"]
+
+
+def test_a_folder_that_has_not_begun_is_cleared_and_any_other_stays(tmp_path):
+    for name, files in {
+        "empty": (),
+        "torn": (".recipe.json.7.tmp", ".lock", "split.json"),
+        "begun": ("recipe.json",),
+        "own": ("notes",),
+    }.items():
+        (tmp_path / name).mkdir()
+        for file in files:
+            (tmp_path / name / file).write_text("")
+        storage.clear_unbegun(tmp_path / name)
+    storage.clear_unbegun(tmp_path / "nowhere")
+    assert {path.name: os.listdir(path) for path in tmp_path.iterdir()} == {"begun": ["recipe.json"], "own": ["notes"]}
+
+
 def test_a_folder_below_a_file_or_where_nothing_may_be_written_is_refused(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="lies below a file, not a folder"):

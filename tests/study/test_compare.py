@@ -5,7 +5,7 @@ import pytest
 from convatlas.errors import StorageError, UserError
 from convatlas.records import codec
 from convatlas.records.study import Comparison
-from convatlas.study.compare import Plan, begin, check_plan, read_runs, run_comparison, summarise
+from convatlas.study.compare import Plan, begin, check_plan, read_runs, run_comparison, run_name, summarise
 from convatlas.training.outcome import Stopped
 
 from ..training.makers import StopAfter, small_data, small_recipe
@@ -58,6 +58,13 @@ def test_stopped_and_run_again_makes_only_what_is_missing(tmp_path):
     whole, cut = (summarise(tmp_path / name, data=data) for name in ("whole", "cut"))
     assert cut.complete
     assert [row.accuracies for row in cut.rows] == [row.accuracies for row in whole.rows]
+
+
+def test_a_run_that_was_cut_off_before_its_recipe_is_begun_anew(tmp_path):
+    plan, data = small_plan(), small_data()
+    begin(plan, tmp_path / "c")
+    (tmp_path / "c" / run_name(next(iter(plan.recipes())))).mkdir(parents=True)
+    assert all(s.status == "finished" for s in run(tmp_path / "c", data))
 
 
 def test_one_failed_model_does_not_stop_the_others(tmp_path):

@@ -1,12 +1,15 @@
 """Training states outlive a power cut at any moment, and damage to the newest of them."""
 
 import io
+from dataclasses import replace
 
 import pytest
 import torch
 
 from convatlas.errors import UserError
+from convatlas.models.registry import create_model
 from convatlas.records import manifest, storage
+from convatlas.records.run import ModelConfig
 from convatlas.training import checkpoint
 from tests.records.crash_states import Recorder, crash_states, put
 
@@ -104,6 +107,39 @@ def test_a_damaged_state_is_named_and_the_one_before_it_used(tmp_path, listed):
         assert note.startswith(f"warning: {path} is damaged"), note
     path.write_bytes(content)
     assert checkpoint.load_state(tmp_path, note=notes.append)["n"] == 2
+
+
+def test_a_damaged_state_is_not_kept_in_place_of_an_intact_one(tmp_path):
+    for value in (1.0, 2.0):
+        checkpoint.save_state(tmp_path, {"a": torch.tensor(value)})
+    path = tmp_path / "state-2.pt"
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    checkpoint.forget_damaged(tmp_path)
+    checkpoint.save_state(tmp_path, {"a": torch.tensor(3.0)})
+    assert sorted(each.name for each in tmp_path.glob("state-*.pt")) == ["state-1.pt", "state-3.pt"]
+    path = tmp_path / "state-3.pt"
+    path.write_bytes(b"")
+    assert checkpoint.load_state(tmp_path, note=lambda _: None)["a"] == 1.0
+
+
+@pytest.mark.parametrize("broken_at", ["config.json", "manifest.json"])
+def test_a_configuration_that_was_being_replaced_is_not_taken_for_damaged(tmp_path, monkeypatch, broken_at):
+    model = create_model("lenet.pocket")
+    config = ModelConfig("lenet.pocket", 10, 3, 32, (0.5,) * 3, (0.2,) * 3, tuple("abcdefghij"), "0.1.0")
+    checkpoint.save_model(tmp_path, model, config)
+    write, seen = storage.write_bytes, []
+
+    def torn(path, content):
+        seen.append(path.name)
+        if seen[1:] and path.name == broken_at:
+            raise KeyboardInterrupt
+        write(path, content)
+
+    monkeypatch.setattr(storage, "write_bytes", torn)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint.save_config(tmp_path, replace(checkpoint.load_config(tmp_path), temperature=2.0))
+    monkeypatch.undo()
+    assert checkpoint.load_model(tmp_path)[1].temperature in (1.0, 2.0)
 
 
 def test_a_damaged_manifest_is_named_and_states_are_judged_by_themselves(tmp_path):

@@ -86,10 +86,15 @@ def test_bf16_laid_out_against_the_grain_is_warned_of(monkeypatch):
         ({"convolutions": "stock"}, 1e6, False, "as the recipe says"),
         ({"convolutions": "trial"}, 0.0, True, "by trial"),
         ({"memory_format": "contiguous"}, 1e4, False, "need channels_last"),
+        ({"compile": "on", "convolutions": "trial"}, 1e4, False, "the network is compiled"),
     ],
 )
 def test_convolutions_are_tried_where_it_pays(quick_trials, changes, expected, tried, why):
-    recipe, model, watch = small_recipe(compile="off", **changes), create_model("resnet.pocket", num_classes=6), Listening()
+    recipe, model, watch = (
+        small_recipe(**{"compile": "off", **changes}),
+        create_model("resnet.pocket", num_classes=6),
+        Listening(),
+    )
     choices = settle(choose(recipe, model), recipe, model, batches=[batch()], expected=expected, watch=watch)
     assert bool(quick_trials) == tried == bool(choices.convolutions) == bool(watch.tried)
     assert why in reasons(choices)["convolutions"][1]
@@ -131,6 +136,22 @@ def test_compiling_is_decided_by_trial(monkeypatch, changes, expected, gain, on,
     choices = settle(choose(recipe, model), recipe, model, batches=[batch()], expected=expected, watch=Unwatched())
     assert choices.compiled == on
     assert why in reasons(choices)["compile"][1]
+
+
+def test_the_record_has_no_convolutions_that_a_compiled_network_does_not_use(monkeypatch, quick_trials):
+    monkeypatch.setattr(engine, "_compile_gain", lambda choices, model, batch: (2.0, 20.0))
+    recipe, model = small_recipe(convolutions="trial"), create_model("resnet.pocket", num_classes=6)
+    choices = settle(choose(recipe, model), recipe, model, batches=[batch()], expected=1e4, watch=Unwatched())
+    assert quick_trials and choices.compiled and choices.convolutions == ()
+    assert reasons(choices)["convolutions"] == ("torch's own", "compiled, others do not pay")
+
+
+def test_fp32_is_no_tf32_while_it_is_trained_in(quick_trials):
+    model = create_model("resnet.pocket", num_classes=6)
+    for precision_, allowed in (("fp32", False), ("bf16", True)):
+        with applied(replace(choose(small_recipe(), model), precision=precision_), model):
+            assert torch.backends.cudnn.allow_tf32 == allowed
+        assert torch.backends.cudnn.allow_tf32
 
 
 def test_a_compiled_pass_is_tried_on_a_copy(monkeypatch):

@@ -319,6 +319,18 @@ def test_a_run_is_judged_the_same_by_every_exact_way(run):
     assert quick.loss == pytest.approx(plain.loss, abs=1e-5)
 
 
+def test_a_named_engine_is_heeded_where_there_is_a_gpu(run, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    heard, moved = [], []
+    monkeypatch.setattr(nn.Module, "to", lambda self, *where, **_: moved.append(where[:1]) or self)
+    evaluate_run(run, data=small_data(), split="val", engine=Engine("folded", chosen=heard.append))
+    assert heard[0].way == "folded fp32" and ("cuda",) not in moved
+    for engine in (None, Engine("auto", chosen=heard.append)):
+        moved.clear()
+        evaluate_run(run, data=small_data(), split="val", engine=engine)
+        assert ("cuda",) in moved and len(heard) == 1
+
+
 def test_predictions_keep_their_order_around_what_cannot_be_read(run, tmp_path):
     paths = sorted(picture_folder(tmp_path / "pictures", each=3).glob("*/*.png"))
     paths.insert(4, tmp_path / "no.png")

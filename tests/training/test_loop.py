@@ -6,11 +6,13 @@ import pytest
 import torch
 
 from convatlas.errors import UserError
+from convatlas.models.registry import create_model
 from convatlas.records import codec, storage
-from convatlas.records.run import Recipe, RunSummary, read_metrics, read_run
+from convatlas.records.run import Recipe, RunSummary, read_metrics, read_run, read_test_looks
 from convatlas.training import closing, loop
-from convatlas.training.apply import evaluate_run
+from convatlas.training.apply import evaluate_run, judge_once
 from convatlas.training.checkpoint import load_model, load_state
+from convatlas.training.evaluate import evaluate
 from convatlas.training.loop import resume, train
 from convatlas.training.outcome import Stopped
 
@@ -74,7 +76,7 @@ def test_stopped_and_resumed_is_the_unbroken_run(tmp_path, changes, monkeypatch)
     monkeypatch.setattr("convatlas.training.precision.cpu_computes_bf16", lambda: True)
     data, recipe = small_data(size=32 if changes.get("model") == "lenet.pocket" else 16), small_recipe(**changes)
     train(recipe, tmp_path / "whole", data=data)
-    for steps in (1, 6, 8, 13):
+    for steps in (1, 6, 8, 13, 18):  # the last one is the run's very last step, whose epoch is still to be closed
         cut = tmp_path / f"cut after {steps}"
         with pytest.raises(Stopped):
             train(recipe, cut, data=data, watch=StopAfter(steps))
@@ -82,6 +84,48 @@ def test_stopped_and_resumed_is_the_unbroken_run(tmp_path, changes, monkeypatch)
         assert resume(cut, data=data).status == "finished"
         assert equal(weights(tmp_path / "whole"), weights(cut))
         assert outcome(tmp_path / "whole") == outcome(cut)
+
+
+def test_stopped_as_its_minutes_end_a_run_still_closes_its_epoch(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "SECONDS_BETWEEN_STEPS_TOLD", 0.0)
+
+    class AtTheEnd(StopAfter):
+        def step(self, progress):
+            self.left = 1 if progress.fraction >= 1.0 else 10**9
+
+    data = small_data()
+    with pytest.raises(Stopped):
+        train(small_recipe(minutes=0.01, model="lenet.pocket"), tmp_path / "run", data=data, watch=AtTheEnd(10**9))
+    begun = len(read_metrics(tmp_path / "run" / "metrics.jsonl"))
+    summary = resume(tmp_path / "run", data=data)
+    assert summary.epochs_done == len(read_metrics(tmp_path / "run" / "metrics.jsonl")) == begun + 1
+    assert summary.val_accuracy is not None
+
+
+def test_choices_are_made_anew_where_no_batch_is_left_of_the_epoch(tmp_path):
+    with pytest.raises(Stopped):
+        train(small_recipe(), tmp_path / "run", data=small_data(size=16), watch=StopAfter(6))
+    path = tmp_path / "run" / "summary.json"
+    summary = codec.read(RunSummary, path)
+    path.write_text(codec.to_text(replace(summary, choices=replace(summary.choices, threads=63))))
+    assert resume(tmp_path / "run", data=small_data(size=16)).epochs_done == 3
+
+
+def test_a_run_goes_on_with_the_images_that_it_began_with(tmp_path):
+    """Parted otherwise, the same images would be judged that were trained on."""
+    data = small_data(size=16)
+    with pytest.raises(Stopped):
+        train(small_recipe(), tmp_path / "run", data=data, watch=StopAfter(2))
+    with pytest.raises(UserError, match="was begun with 96 training and 24 validation images, and these are 96 training and 36"):
+        resume(tmp_path / "run", data=replace(data, val=data.test))
+    assert resume(tmp_path / "run", data=data).status == "finished"
+
+
+@pytest.mark.parametrize(("changes", "said"), [({"crop": 20}, "by 20 pixels"), ({"cutout": 17, "sizes": ((0.5, 12),)}, "of 17")])
+def test_augmentation_that_does_not_fit_is_refused_before_anything_is_written(tmp_path, changes, said):
+    with pytest.raises(UserError, match=said):
+        train(small_recipe(**changes), tmp_path / "run", data=small_data(size=16))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_state_of_an_earlier_version_goes_on(tmp_path):
@@ -260,6 +304,55 @@ def test_looks_at_test_are_counted_and_dated(tmp_path):
     assert all(look["date"].startswith("20") for look in looks)
     with pytest.raises(UserError, match="was made with other data"):
         evaluate_run(folder, data=small_data(fingerprint="0" * 32), split="test")
+
+
+def test_a_look_counts_before_anything_can_be_seen_of_it(tmp_path, monkeypatch):
+    data, folder = small_data(size=16), tmp_path / "run"
+    train(small_recipe(epochs=1), folder, data=data)
+    write = storage.write_text
+    monkeypatch.setattr(
+        storage, "write_text", lambda path, text: interrupt() if path.name == "summary.json" else write(path, text)
+    )
+
+    def interrupt():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_run(folder, data=data, split="test")
+    monkeypatch.undo()
+    assert (folder / "test.json").exists()
+    judge_once(folder, data=data)
+    assert read_run(folder).summary.test_looks == 1
+    evaluate_run(folder, data=data, split="test")
+    assert read_run(folder).summary.test_looks == 2
+    assert [each.look for each in read_test_looks(folder / "test_looks.jsonl")] == [1, 2]
+
+
+def test_two_looks_at_once_are_not_counted_as_one(tmp_path):
+    train(small_recipe(epochs=1), tmp_path / "run", data=small_data(size=16))
+    with storage.held(tmp_path / "run"), pytest.raises(UserError, match="is in use by process"):
+        evaluate_run(tmp_path / "run", data=small_data(size=16), split="test")
+    assert evaluate_run(tmp_path / "run", data=small_data(size=16), split="test").n == 36
+
+
+def test_images_that_were_trained_on_are_not_taken_for_validation(tmp_path):
+    data = small_data(size=16)
+    empty = replace(data, val=data.val.subset(torch.arange(0)))
+    train(small_recipe(epochs=1), tmp_path / "all", data=empty)
+    with pytest.raises(UserError, match="was trained on all images but the test images"):
+        evaluate_run(tmp_path / "all", data=data, split="val")
+    train(small_recipe(epochs=1), tmp_path / "part", data=replace(data, val=data.test))
+    with pytest.raises(UserError, match="has parted the images otherwise: 96 to train on, 36 for validation"):
+        evaluate_run(tmp_path / "part", data=data, split="val")
+
+
+def test_judging_is_in_full_fp32(tmp_path, monkeypatch):
+    """On a GPU torch computes convolutions in TF32 unless it is told not to."""
+    allowed = []
+    model = create_model("lenet.pocket", num_classes=6)
+    model.register_forward_hook(lambda *_: allowed.append(torch.backends.cudnn.allow_tf32))
+    evaluate(model, small_data(), split="test")
+    assert allowed == [False] and torch.backends.cudnn.allow_tf32
 
 
 def test_images_too_small_name_the_layer_the_formula_and_the_least_size(tmp_path):

@@ -5,9 +5,10 @@ from convatlas.records.tournament import Standing
 from convatlas.transfer.advice import advice_of
 
 
-def standing(name, accuracy, *, gap=None, seconds=30.0):
+def standing(name, accuracy, *, gap=None, seconds=30.0, winner_seconds=30.0, rung=1):
     difference = None if gap is None else Interval(sum(gap) / 2, *gap, 3, "t")
-    return Standing(name, 1, 3, Interval(accuracy, accuracy - 0.02, accuracy + 0.02, 3, "t"), 0.3, difference, seconds, 90.0, 10)
+    interval = Interval(accuracy, accuracy - 0.02, accuracy + 0.02, 3, "t")
+    return Standing(name, rung, 3, interval, 0.3, difference, seconds, 90.0, 10, winner_seconds)
 
 
 def test_who_won_and_by_which_interval():
@@ -34,6 +35,18 @@ def test_a_much_cheaper_one_is_recommended_only_if_it_may_be_as_good():
     assert not any("trains in" in sentence for sentence in advice_of(behind, "full", n_images=9)), "30 points are no last point"
     dear = [standing("full", 0.93), standing("probe", 0.92, gap=(-0.01, 0.03), seconds=20.0)]
     assert not any("trains in" in sentence for sentence in advice_of(dear, "full", n_images=9))
+
+
+def test_seconds_are_compared_with_the_winners_of_the_same_round():
+    """What was out early had shorter trainings than the winner has in the end, and is no cheaper for that."""
+    best = standing("full", 0.93, rung=3)
+    early = standing("lp-ft", 0.92, gap=(-0.01, 0.03), seconds=8.0, winner_seconds=8.5)
+    assert not any("trains in" in sentence for sentence in advice_of([best, early], "full", n_images=9))
+    probe = standing("probe", 0.92, gap=(-0.01, 0.03), seconds=2.0, winner_seconds=8.5)
+    said = advice_of([best, early, probe], "full", n_images=9)
+    assert any("probe trains in 2 s instead of 8 s (in round 1) and was 1.0 points behind" in sentence for sentence in said)
+    unknown = standing("probe", 0.92, gap=(-0.01, 0.03), seconds=2.0, winner_seconds=None)
+    assert not any("trains in" in sentence for sentence in advice_of([best, unknown], "full", n_images=9))
 
 
 def test_pretraining_is_above_random_weights_only_beyond_zero():

@@ -1,5 +1,6 @@
 """Features computed once: the same training as with each image passed again, in a fraction of the time."""
 
+import time
 from dataclasses import replace
 
 import pytest
@@ -12,7 +13,9 @@ from convatlas.records.run import read_metrics
 from convatlas.training.apply import evaluate_run
 from convatlas.training.outcome import Stopped
 from convatlas.training.watch import Unwatched
+from convatlas.transfer import tuning
 from convatlas.transfer.cached import features_of
+from convatlas.transfer.known import CACHED_EPOCHS
 from convatlas.transfer.plan import prepared_for, start_from
 
 from ..training.makers import StopAfter
@@ -161,3 +164,32 @@ def test_a_loss_that_is_no_number_is_told_in_a_line(tmp_path, weights):
     )
     with pytest.raises(UserError, match=r"the loss became \S+ at step \d+ .*Give a smaller --lr"):
         tune(recipe, tmp_path / "run", data)
+
+
+@pytest.mark.parametrize("seed", [20261127120000, 2**63 - 1])
+def test_a_large_seed_draws_the_copies_too(weights, seed):
+    found, *_ = features(weights, seed=seed)
+    again, *_ = features(weights, seed=seed)
+    assert torch.equal(found.train, again.train)
+    assert not torch.allclose(found.train[0], found.train[1])
+
+
+def test_minutes_of_a_cached_probe_are_epochs_however_long_its_features_take(tmp_path, weights):
+    """Features that take all of the minutes are no reason to keep a random classifier, nor to begin where the rate has fallen."""
+    settings = {"epochs": None, "minutes": 0.001}
+    recipe, data = prepared("probe", weights["resnet.pocket"], policy="none", cached=True, settings=settings)
+    assert (recipe.epochs, recipe.minutes) == (CACHED_EPOCHS, None)
+    assert tune(recipe, tmp_path / "run", data).epochs_done == CACHED_EPOCHS
+    assert max(each.lr for each in read_metrics(tmp_path / "run" / "metrics.jsonl")) > 0.99 * recipe.lr
+    slow, _ = prepared("probe", weights["resnet.pocket"], policy="none", cached=False, settings=settings)
+    assert (slow.epochs, slow.minutes) == (None, 0.001)
+
+
+def test_what_features_take_is_told_as_training(tmp_path, weights, monkeypatch):
+    def slowly(*args, **more):
+        time.sleep(0.5)
+        return features_of(*args, **more)
+
+    monkeypatch.setattr(tuning, "features_of", slowly)
+    recipe, data = prepared("probe", weights["resnet.pocket"], policy="none", cached=True, settings={"epochs": 1})
+    assert 0.5 < tune(recipe, tmp_path / "run", data).train_seconds < 5

@@ -176,6 +176,28 @@ def test_gradual_leaves_a_receipt_for_each_phase(tmp_path, weights):
     assert learning[-1] == sum(each.numel() for each in create_model("resnet.pocket", num_classes=data.num_classes).parameters())
 
 
+@pytest.mark.parametrize(
+    ("strategy", "epochs", "more", "phases"),
+    [
+        ("lp-ft", 1, {}, [(1, 1), (1, 1)]),
+        ("lp-ft", 5, {"probe_share": 0.9}, [(1, 5), (5, 5)]),
+        ("lp-ft", 1, {"probe_share": 0.99}, [(1, 1), (1, 1)]),
+        ("gradual", 1, {}, [(1, 1), (1, 1), (1, 1)]),
+    ],
+)
+def test_every_phase_comes_however_few_epochs_there_are(tmp_path, weights, strategy, epochs, more, phases):
+    """Three steps are an epoch. A phase begins at the step at which its share is spent, the last one with the last step."""
+    recipe, data = prepared(strategy, weights, settings={"epochs": epochs}, **more)
+    tune(recipe, tmp_path / "run", data)
+    found = receipt(tmp_path / "run").phases
+    assert [(each.first_epoch, each.last_epoch) for each in found] == phases
+    assert all(each.holds for each in found)
+    assert found[0].frozen == found[0].tensors - 2, "all but the classifier, statistics too"
+    assert found[-1].frozen == 0
+    first, kept = load_file(weights), tensors(tmp_path / "run")
+    assert not torch.equal(first["stem.0.conv.weight"], kept["stem.0.conv.weight"])
+
+
 def test_a_first_phase_that_does_not_hold_ends_the_run_before_the_next(tmp_path, weights):
     recipe, data = prepared("lp-ft", weights, settings={"epochs": 4}, probe_share=0.5)
     with pytest.raises(UserError, match="are not what they were"):

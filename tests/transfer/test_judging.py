@@ -64,6 +64,21 @@ def test_the_test_split_is_judged_where_there_is_one(result, tmp_path):
     assert (found.split, found.n) == ("test", 9)
 
 
+def test_a_look_at_the_runs_own_test_images_counts(result, tmp_path):
+    picture_folder(tmp_path / "parted" / "train", each=6, size=40)
+    picture_folder(tmp_path / "parted" / "test", each=3, size=40)
+    start = start_from("resnet.pocket", weights_file(tmp_path / "weights.safetensors"), image_size=32)
+    data = load_for_tuning(str(tmp_path / "parted"), start.preprocessing)
+    settings = {"epochs": 1, "batch_size": 8, "precision": "fp32"}
+    tune(recipe_for("full", "resnet.pocket", start, data, settings=settings), tmp_path / "run", data)
+    before, notes = codec.read(RunSummary, tmp_path / "run" / "summary.json").test_looks, []
+    evaluate_on(tmp_path / "run", str(tmp_path / "parted"), note=notes.append)
+    assert codec.read(RunSummary, tmp_path / "run" / "summary.json").test_looks == before + 1
+    assert f"looks at them so far: {before + 1}" in notes[-1]
+    evaluate_on(result / "run", str(tmp_path / "parted"))  # another network's: nobody counts
+    assert not (result / "run" / "test_looks.jsonl").exists()
+
+
 def test_it_is_told_which_images_were_left_aside_and_which_the_network_knows(result, tmp_path):
     notes = []
     evaluate_on(result / "run", str(result / "pets"), note=notes.append)

@@ -10,12 +10,15 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from convatlas.errors import UserError
 from convatlas.models.registry import create_model
+from convatlas.training.lr_range import lr_range
+from convatlas.training.optim import OPTIMIZERS
 from convatlas.transfer.freezing import freeze
 from convatlas.transfer.groups import classifier_of, groups_of, norms_and_biases
-from convatlas.transfer.known import STRATEGIES
+from convatlas.transfer.known import RATED, STRATEGIES, UNRATED
 from convatlas.transfer.strategies import make_tuning_optimizer, opening
+from convatlas.transfer.tuning import method_of
 
-from .makers import bare_recipe
+from .makers import bare_recipe, prepared, weights_file
 
 POCKET = ["lenet", "alexnet", "vgg", "googlenet", "resnet", "densenet", "efficientnet", "convnext"]
 LARGE = ["alexnet", "vgg11_bn", "googlenet", "densenet121", "efficientnet_b0", "efficientnet_lite0", "convnext_tiny"]
@@ -188,3 +191,29 @@ def test_every_strategy_says_what_it_trains_and_who_proposed_it():
     assert [name for name, known in STRATEGIES.items() if not known.pretrained] == ["scratch"]
     recipe, _ = bare_recipe("full")
     assert replace(recipe, tuning=None) != recipe
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    return weights_file(tmp_path_factory.mktemp("weights") / "pretrained.safetensors", "lenet.pocket")
+
+
+def tried(weights, strategy, **more):
+    """The steps of a range test."""
+    recipe, data = prepared(strategy, weights, model="lenet.pocket", **more)
+    return lr_range(recipe, data=data, low=1e-4, high=1e-2, steps=12, method=method_of(recipe, data)).steps
+
+
+@pytest.mark.parametrize("strategy", ["lp-ft", "gradual"])
+def test_the_range_test_is_of_all_that_the_strategy_ever_opens(weights, strategy):
+    settings = {"classifier_lr": 2.0}
+    assert tried(weights, strategy, settings=settings) == tried(weights, "full", settings=settings)
+    assert tried(weights, "probe", policy="light", settings=settings) != tried(weights, "full", settings=settings)
+
+
+def test_the_range_test_pulls_as_l2_sp_does(weights):
+    assert tried(weights, "l2-sp", l2_sp=0.0) != tried(weights, "l2-sp", l2_sp=50.0)
+
+
+def test_every_optimizer_is_known_to_fit_the_strategies_rates_or_not():
+    assert {*RATED, *UNRATED, "muon"} == set(OPTIMIZERS)

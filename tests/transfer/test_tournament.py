@@ -17,12 +17,12 @@ from convatlas.errors import InUseError, StorageError, UserError
 from convatlas.records import codec, storage
 from convatlas.records.errors_look import ErrorReport
 from convatlas.records.run import EpochMetrics, ModelConfig, Recipe, RunSummary, read_metrics
-from convatlas.records.tournament import PLAN, RESULT, TRIALS, WINNER, Tournament, TournamentPlan
+from convatlas.records.tournament import PLAN, RESULT, TRIALS, WINNER, Tournament, TournamentPlan, Trial
 from convatlas.training.outcome import Stopped, heeding
 from convatlas.training.watch import Unwatched
 from convatlas.transfer import tournament
 from convatlas.transfer.result import ERRORS, complete
-from convatlas.transfer.rounds import rungs_of
+from convatlas.transfer.rounds import LEAST_SECONDS, finalist_minutes, rungs_of
 from convatlas.transfer.statistics import accuracy_over_folds, difference_over_folds, over_folds
 from convatlas.transfer.tournament import begin, run_tournament
 
@@ -192,6 +192,16 @@ def test_a_tournament_has_rounds_standings_and_a_winner(whole):
     assert result.advice[0].startswith(f"Take {result.winner}: ")
 
 
+def test_a_result_of_an_earlier_version_is_read(whole):
+    """It did not say how long the winner trained in the round of another."""
+    folder, result, *_ = whole
+    kept = json.loads((folder / RESULT).read_text())
+    for each in kept["standings"]:
+        del each["winner_seconds"]
+    found = codec.from_text(Tournament, json.dumps(kept), where=RESULT)
+    assert found == replace(result, standings=tuple(replace(each, winner_seconds=None) for each in result.standings))
+
+
 def test_standings_are_what_the_trials_come_to(whole):
     _, result, *_ = whole
     best = {(t.fold, t.seed): t.accuracy for t in result.trials if t.strategy == result.winner and t.rung == 2}
@@ -206,6 +216,11 @@ def test_standings_are_what_the_trials_come_to(whole):
             gaps = [best[t.fold, t.seed] - t.accuracy for t in own]
             assert each.difference.mean == pytest.approx(sum(gaps) / len(gaps))
         assert each.trained > 0
+    own = {(t.strategy, t.rung, t.fold, t.seed): t.seconds for t in result.trials}
+    for each in result.standings:
+        draws = [(t.fold, t.seed) for t in result.trials if (t.strategy, t.rung) == (each.strategy, each.rung)]
+        wanted = sum(own[result.winner, each.rung, *draw] for draw in draws) / len(draws)
+        assert each.winner_seconds == pytest.approx(wanted)
     classifier = 84 * 6 + 6
     assert next(each.trained for each in result.standings if each.strategy == "probe") == classifier
 
@@ -270,7 +285,7 @@ def test_cut_off_it_goes_on_to_the_same_result(whole, weights, tmp_path, monkeyp
     assert times == 1, "it was to be cut off"
     assert len(trained) == len(set(trained)) == 11, "no trial was begun twice"
     expected = whole[1]
-    untimed = {"seconds": 0.0, "total_seconds": 0.0}
+    untimed = {"seconds": 0.0, "total_seconds": 0.0, "winner_seconds": 0.0}
     assert [replace(each, **untimed) for each in found.standings] == [replace(each, **untimed) for each in expected.standings]
     assert [replace(each, seconds=0.0) for each in found.trials] == [replace(each, seconds=0.0) for each in expected.trials]
     assert (found.winner, found.test, found.test_looks) == (expected.winner, expected.test, 1)
@@ -461,6 +476,35 @@ def test_minutes_are_never_overspent_and_mostly_used(weights, tmp_path, names, f
         assert (recipe.minutes, recipe.epochs) == (None, tournament.CACHED_EPOCHS)
 
 
+@pytest.mark.parametrize("features", [0.0, 120.0])
+def test_what_the_features_of_probes_take_is_taken_off_the_rounds_that_follow(weights, tmp_path, monkeypatch, features):
+    plan, data = contest(weights, *NAMES, plan={"epochs": None, "minutes": 20.0})
+    contestants = tournament._Contest(plan, tmp_path, data, Watching())
+    planned, had = contestants.minutes, {}
+
+    def trial(self, name, rungs, rung, *, fold, seed):
+        minutes = self.budgeted(name, rungs[rung - 1].share).minutes
+        had.setdefault(rung, set()).add(minutes)
+        seconds = features if minutes is None else 60 * minutes
+        return Trial(name, rung, fold, seed, "trial", 3, seconds, 36, 10, 0.9 if name == "probe" else 0.5, 1.0)
+
+    monkeypatch.setattr(tournament._Contest, "trial", trial)
+    rungs = rungs_of(3, 2)
+    contestants.play(rungs)
+    contestants.see_clock(len(rungs) + 1)
+    assert [len(each - {None}) for each in had.values()] == [1, 1], "all of a round have the same"
+    total = sum(each.seconds for each in contestants.trials) / 60 + contestants.minutes
+    assert (contestants.minutes == planned) == (features == 0.0)
+    assert total <= 0.75 * 20 + 1e-9
+    assert not features or total == pytest.approx(0.75 * 20)
+
+
+def test_features_that_take_all_of_the_minutes_leave_the_least(weights):
+    plan, _ = contest(weights, *NAMES, plan={"epochs": None, "minutes": 20.0})
+    assert finalist_minutes(plan, rung=2, seconds=1e6) == pytest.approx(LEAST_SECONDS / 60 / 0.5)
+    assert finalist_minutes(plan, rung=2, seconds=0.0) == finalist_minutes(plan)
+
+
 def test_a_tournament_by_the_clock(weights, tmp_path):
     plan, data = contest(weights, "probe", "full", "scratch", plan={"epochs": None, "minutes": 0.08, "finals": 1})
     begin(plan, tmp_path / "t")
@@ -530,6 +574,16 @@ def test_a_full_disk_ends_it_and_is_no_strategys_fault(weights, tmp_path, monkey
         run_tournament(tmp_path / "t", data=data, watch=Watching())
     monkeypatch.setattr(tournament, "train", own)
     assert all(each.cause is None for each in run_tournament(tmp_path / "t", data=data, watch=Watching()).trials)
+
+
+def test_a_trial_that_was_killed_before_it_had_a_recipe_is_begun_anew(weights, tmp_path):
+    """It is no failure of its strategy's."""
+    plan, data = contest(weights, "full", "scratch", plan={"epochs": 1, "finals": 1})
+    begin(plan, tmp_path / "t")
+    (tmp_path / "t" / TRIALS / "full-1-0-0").mkdir()
+    (tmp_path / "t" / WINNER).mkdir()
+    result = run_tournament(tmp_path / "t", data=data, watch=Watching())
+    assert [(each.strategy, each.cause) for each in result.trials] == [("full", None), ("scratch", None)]
 
 
 def test_a_tournament_in_use_is_refused(whole):

@@ -42,6 +42,8 @@ CASES = {
     "full": ("full", {}),
     "gradual": ("gradual", {"settings": {"epochs": 6}}),
     "lp-ft": ("lp-ft", {"probe_share": 0.5, **EARLY}),
+    "lp-ft within": ("lp-ft", {"probe_share": 0.3}),  # everything is opened after two of the three steps of the first epoch
+    "gradual within": ("gradual", {"settings": {"epochs": 1}}),
     "l2-sp": ("l2-sp", {"l2_sp": 5.0}),
     "mixed": ("full", {"mixup": 0.4, "cutmix": 1.0}),
     "averaged": ("full", {"settings": {"epochs": 2, "ema": 0.9}}),
@@ -73,6 +75,8 @@ def unbroken(tmp_path_factory, weights):
         *[("full", n) for n in (1, 3, 5)],
         *[("gradual", n) for n in (1, 4, 8, 9, 15)],  # in each phase, and where one ends
         *[("lp-ft", n) for n in (2, 6, 11)],
+        *[("lp-ft within", n) for n in (1, 2, 3, 6)],
+        *[("gradual within", n) for n in (1, 2)],
         *[("l2-sp", n) for n in (1, 5)],
         *[("mixed", n) for n in (2, 4)],
         *[("averaged", n) for n in (2, 4)],
@@ -285,6 +289,9 @@ def test_images_of_one_class_are_refused(weights):
         ({"balance": "wieghts"}, "weights"),
         ({"policy": "lihgt"}, "light"),
         ({"settings": {"optimizer": "adamm"}}, "adamw"),
+        ({"settings": {"optimizer": "muon"}}, "muon sets the norms of filters anew.*Fine-tune with --optimizer adamw"),
+        ({"settings": {"optimizer": "muon", "lr": 0.01}}, "muon sets the norms of filters anew"),
+        ({"settings": {"optimizer": "sgd"}}, "learning rates of the strategies are for adamw, and not for sgd. Give --lr"),
         ({"settings": {"epochs": 0}}, "epochs is 0"),
     ],
 )
@@ -363,3 +370,14 @@ def test_minutes_end_and_open_by_the_clock(tmp_path, weights):
     phases = json.loads((tmp_path / "run" / RECEIPT).read_text())["phases"]
     assert len(phases) >= 3
     assert phases[-1]["frozen"] == 0
+
+
+def test_it_is_said_if_a_run_ends_before_the_last_phase(tmp_path, weights, monkeypatch):
+    settings = {"epochs": 20, "patience": 1}
+    recipe, data = prepared("lp-ft", weights["lenet.pocket"], model="lenet.pocket", settings=settings, probe_share=0.9)
+    told = iter([1.0, 2.0])
+    monkeypatch.setattr(closing, "score", lambda logits, labels: (next(told), 0.5))
+    watch = StopAfter(10**9)
+    tune(recipe, tmp_path / "run", data, watch=watch)
+    (said,) = [note for note in watch.notes if "lp-ft" in note]
+    assert said.startswith("note: lp-ft ended before it had opened all that it opens (what learnt: classifier)")

@@ -160,14 +160,15 @@ def _command(recipe: Recipe, names: tuple[str, ...], seeds: tuple[int, ...]) -> 
 
 
 def _go_on(folder: Path, root: Path | None, *, threads: int | None, as_json: bool) -> None:
-    from convatlas.cli.working import load_for, use_threads
+    from convatlas.cli.working import load_for, threads_before, use_threads
     from convatlas.models.registry import find_variant
-    from convatlas.study.compare import Plan
+    from convatlas.study.compare import Plan, run_name
 
     plan = codec.read(Plan, folder / "plan.json")
     for name in plan.models:
         find_variant(name)
-    use_threads(threads)
+    before = (threads_before(folder / run_name(recipe)) for recipe in plan.recipes())
+    use_threads(next((each for each in before if each is not None), None) if threads is None else threads)
     _run(folder, plan, load_for(plan.recipe, root), as_json=as_json)
 
 

@@ -25,8 +25,9 @@ class _ErrorConsole(Console):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
-OUT = _Console(highlight=False)
-ERR = _ErrorConsole(stderr=True, highlight=False)
+# A class may be called ":x:", and "metrics.jsonl:100:" is a place: no word between colons is made a picture.
+OUT = _Console(highlight=False, emoji=False)
+ERR = _ErrorConsole(stderr=True, highlight=False, emoji=False)
 
 
 def say(text: str) -> None:
@@ -41,7 +42,7 @@ def tell(text: str) -> None:
 
 def tell_table(table: Table) -> None:
     """A table of the result with its columns as wide as they need: on a narrow terminal lines wrap, and no digit is lost."""
-    _Console(highlight=False, width=max(OUT.width, 80, narrowest(table))).print(table)
+    _Console(highlight=False, emoji=False, width=max(OUT.width, 80, narrowest(table))).print(table)
 
 
 def narrowest(table: Table) -> int:

@@ -4,6 +4,7 @@
 """
 
 import shlex
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,20 +13,18 @@ import typer
 
 from convatlas.cli import options as o
 from convatlas.cli.console import clock, count, counted, say, tell, tell_json
+from convatlas.cli.finetuning_options import check_used, names_of, policy_of
 from convatlas.data.policy_names import POLICIES
-from convatlas.errors import UserError, unknown_name
+from convatlas.errors import UserError
 from convatlas.records import codec, storage
+from convatlas.records.finished import part_of_tournament, tournament_over
 from convatlas.records.run import ModelConfig, Recipe, RunSummary
-from convatlas.records.tournament import PLAN, RESULT, WINNER, Tournament, TournamentPlan
+from convatlas.records.tournament import PLAN, TRIALS, WINNER, Tournament, TournamentPlan
 from convatlas.training.watch import Watch
-from convatlas.transfer.known import AUTO, BALANCES, STRATEGIES
+from convatlas.transfer.known import AUTO, BALANCES, CACHED_EPOCHS, STRATEGIES, UNRATED, check_optimizer
 
-OF_STRATEGY = {
-    "stages": "last-stages", "layer_decay": "layer-decay", "l2_sp": "l2-sp", "probe_share": "lp-ft", "copies": "probe",
-    "cache": "probe",
-}  # fmt: skip
-"""Options that do something in one strategy only."""
-DEFAULT_EPOCHS, CACHED_EPOCHS = 10, 30
+DEFAULT_EPOCHS, PROBE_EPOCHS = 10, CACHED_EPOCHS
+"""A probe has as many whether or not its features are cached: the result is to be the same."""
 LR_STEPS = 60
 """Of the range test: an eighth of an epoch of 5,000 images in batches of 32, and some epochs of a small set."""
 SETTINGS = (
@@ -65,7 +64,7 @@ def finetune(
     batch_size: o.BatchSize = 32,
     lr: Annotated[float | None, typer.Option("--lr", help="Peak learning rate (default: the strategy's).")] = None,
     find_lr: Annotated[bool, typer.Option("--find-lr", help="Find the learning rate by a range test first.")] = False,
-    optimizer: o.Optimizer = "adamw",
+    optimizer: Annotated[str, typer.Option("--optimizer", help="adamw, adam, or sgd (with --lr or --find-lr).")] = "adamw",
     weight_decay: Annotated[float, typer.Option("--weight-decay")] = 0.01,
     schedule: o.Schedule = "cosine",
     warmup: o.Warmup = 0.1,
@@ -99,7 +98,7 @@ def finetune(
         place=data,
         model=model,
         weights=weights,
-        names=_names(strategy, strategies),
+        names=names_of(strategy, strategies),
         settings={name: given[name] for name in SETTINGS},
         tuning={name: given[name] for name in TUNING},
         augment=augment,
@@ -108,12 +107,18 @@ def finetune(
         folds=folds,
         seeds=folds if seeds is None else seeds,
         halving=halving,
+        parted=validation if o.on_the_command_line(context, "validation") else None,
     )
-    _check_used(context, wanted.names)
+    check_used(context, wanted.names)
     if find_lr and (strategy == AUTO or lr is not None):
         raise UserError("--find-lr is for one strategy without --lr", fix="Name it with --strategy, or leave --find-lr out.")
+    check_optimizer(optimizer, rated=lr is not None or find_lr)
+    if find_lr:
+        wanted.settings["lr"] = STRATEGIES[strategy].lr  # until another one is found
+    if minutes is not None and strategy == "probe" and cache and not (mixup or cutmix):
+        say(f"note: a probe on cached features has {CACHED_EPOCHS} epochs, and no minutes; --no-cache goes by the clock")
     if epochs is None and minutes is None:
-        wanted.settings["epochs"] = CACHED_EPOCHS if strategy == "probe" and cache else DEFAULT_EPOCHS
+        wanted.settings["epochs"] = PROBE_EPOCHS if strategy == "probe" else DEFAULT_EPOCHS
     _begin(wanted, out, tournament=strategy == AUTO, find_lr=find_lr, threads=threads, explain=explain, as_json=as_json)
 
 
@@ -133,26 +138,7 @@ class Wanted:
     folds: int
     seeds: int
     halving: bool
-
-
-def _check_used(context: typer.Context, names: tuple[str, ...]) -> None:
-    """Refuse an option that would do nothing."""
-    for option, strategy in OF_STRATEGY.items():
-        if strategy not in names and o.on_the_command_line(context, option):
-            what = f"--{'' if context.params[option] is not False else 'no-'}{option.replace('_', '-')} is for {strategy} alone"
-            raise UserError(what, fix=f"Leave it out, or give --strategy {strategy}.")
-
-
-def _names(strategy: str, strategies: str | None) -> tuple[str, ...]:
-    """Which strategies are meant; in a tournament random weights always take part, as the baseline."""
-    if strategy != AUTO and strategies is not None:
-        raise UserError("--strategies is for the tournament", fix="Leave --strategy out, or --strategies.")
-    asked = (strategy,) if strategy != AUTO else tuple(STRATEGIES) if strategies is None else tuple(strategies.split(","))
-    names = tuple(dict.fromkeys(each.strip() for each in asked))
-    for name in names:
-        if name not in STRATEGIES:
-            raise unknown_name("strategy", name, [AUTO, *STRATEGIES], where=f"Choose from {AUTO}, {', '.join(STRATEGIES)}.")
-    return names if strategy != AUTO or "scratch" in names else (*names, "scratch")
+    parted: float | None
 
 
 def _begin(
@@ -218,17 +204,18 @@ def _recipes(wanted: Wanted) -> tuple[list[Recipe], Any]:
             wanted.place,
             start.preprocessing,
             validation=wanted.settings["validation"],
+            parted=wanted.parted,
             skip_unreadable=wanted.settings["skip_unreadable"],
             progress=progress,
         )
     recipes = []
     for name in wanted.names:
         cached = name == "probe" and wanted.cache and not (wanted.tuning["mixup"] or wanted.tuning["cutmix"])
-        policy = wanted.augment or ("none" if name == "probe" else "light")
+        policy = policy_of(name, wanted.augment)
         copies = wanted.tuning["copies"]
         if copies is None:
             copies = 4 if cached and policy != "none" else 1
-        tuning = {**wanted.tuning, "policy": policy, "cached": cached, "copies": copies}
+        tuning = {**wanted.tuning, "policy": policy, "cached": cached, "copies": copies, "validation": wanted.parted}
         recipes.append(recipe_for(name, wanted.model, start, data, settings=wanted.settings, **tuning))
     return recipes, data
 
@@ -249,6 +236,8 @@ def _with_found_lr(recipe: Recipe, data: Any) -> Recipe:
             progress=lambda done, total: bar("range test", done, total),
         )
     if found.suggestion is None:
+        if recipe.optimizer in UNRATED:
+            raise UserError(f"the range test suggests no learning rate for {recipe.optimizer}: {found.rule}", fix="Give --lr.")
         say(f"learning rate {recipe.lr:g}, as the strategy has it; the range test suggests {found.rule}")
         return recipe
     say(f"learning rate {found.suggestion:.2g}: {found.rule} in a range test of {len(found.steps)} steps")
@@ -265,8 +254,8 @@ def _single(recipe: Recipe, folder: Path, data: Any, *, explain: bool, as_json: 
     from convatlas.training import loop
     from convatlas.transfer.tuning import method_of
 
-    method = method_of(recipe, data)
-    trained = go_on and codec.read(RunSummary, folder / "summary.json").status == "finished"
+    method, kept = method_of(recipe, data), folder / "summary.json"  # which a run that was killed at once has not yet
+    trained = go_on and kept.exists() and codec.read(RunSummary, kept).status == "finished"
     if trained and (folder / "README.md").exists():
         raise UserError(f"{folder} is finished already", fix="Use `convatlas eval` or `convatlas predict`.")
     with watching(1, folder, _again(folder), explain=explain) as watch:
@@ -277,7 +266,7 @@ def _single(recipe: Recipe, folder: Path, data: Any, *, explain: bool, as_json: 
         else:
             loop.train(recipe, folder, data=data, watch=watch, method=method)
         _complete(folder, data, watch)
-    summary = codec.read(RunSummary, folder / "summary.json")
+    summary = codec.read(RunSummary, kept)
     if as_json:
         tell_json({"folder": str(folder), **codec.to_plain(summary)})
         return
@@ -375,11 +364,14 @@ def _tell_tournament(result: Tournament) -> None:
 def _resume(folder: Path, data_root: Path | None, *, threads: int | None, explain: bool, as_json: bool) -> None:
     from convatlas.cli.working import load_for, use_threads
 
-    use_threads(threads)
+    part = part_of_tournament(folder)
+    if part is not None:
+        raise part
     plan = folder / PLAN
+    if plan.exists() and tournament_over(folder):
+        raise UserError(f"{folder} is finished already", fix=f"Its result is {folder / WINNER}.")
+    use_threads(_threads_before(folder) if threads is None else threads)
     if plan.exists():
-        if all((folder / name).exists() for name in (RESULT, "report.html", f"{WINNER}/README.md")):
-            raise UserError(f"{folder} is finished already", fix=f"Its result is {folder / WINNER}.")
         begun = codec.read(TournamentPlan, plan)
         first, place = begun.recipes[0], None if begun.place in _named() else Path(begun.place)
         _tournament(folder, load_for(first, data_root or place), explain=explain, as_json=as_json)
@@ -388,3 +380,15 @@ def _resume(folder: Path, data_root: Path | None, *, threads: int | None, explai
     if recipe.tuning is None:
         raise UserError(f"{folder} is a run of ordinary training", fix=f"Use `convatlas train --resume {folder}`.")
     _single(recipe, folder, load_for(recipe, data_root), explain=explain, as_json=as_json, go_on=True)
+
+
+def _threads_before(folder: Path) -> int | None:
+    """With how many threads the run began, or the first trial of a tournament: the trials to come are to have as many."""
+    from convatlas.cli.working import threads_before
+
+    for run in (folder, *sorted((folder / TRIALS).glob("*")), folder / WINNER):
+        with suppress(UserError):  # who goes on with a damaged one says so
+            before = threads_before(run)
+            if before is not None:
+                return before
+    return None

@@ -1,5 +1,6 @@
 """Options that several commands share, and what they become."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -161,7 +162,8 @@ def is_run(name: str) -> bool:
 
 def fresh_folder(what: str) -> Path:
     """A folder below runs/ that does not exist yet, named after what is run and when."""
-    base = Path("runs") / f"{short_name(what)}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
+    # Several may be started within a second: the process's number is in the name.
+    base = Path("runs") / f"{short_name(what)}-{datetime.now().astimezone():%Y%m%d-%H%M%S}-{os.getpid()}"
     tries = [base, *(base.with_name(f"{base.name}-{i}") for i in range(2, 100))]
     return next(path for path in tries if not path.exists())
 

@@ -118,12 +118,12 @@ def _train(
 
 
 def _resume(folder: Path, root: Path | None, *, threads: int | None, explain: bool, as_json: bool) -> None:
-    from convatlas.cli.working import in_turn, load_for, together, use_threads, watching
+    from convatlas.cli.working import in_turn, load_for, threads_before, together, use_threads, watching
     from convatlas.training.loop import resume
 
     with together() as world:
         recipe = world.agreed(lambda: codec.read(Recipe, folder / "recipe.json"))
-        before = world.agreed(lambda: _threads_before(folder, world.ranks))
+        before = world.agreed(lambda: threads_before(folder, world.ranks))
         use_threads(before if threads is None else threads, world)
         if world.leads:
             with storage.held(folder):
@@ -134,14 +134,6 @@ def _resume(folder: Path, root: Path | None, *, threads: int | None, explain: bo
             summary = resume(folder, data=data, watch=watch, world=world)
         if world.leads:
             _tell_run(summary, folder, as_json=as_json)
-
-
-def _threads_before(folder: Path, processes: int) -> int | None:
-    """With how many threads the run began, since another number gives other bits; None if that cannot be had here."""
-    path = folder / "summary.json"
-    before = codec.read(RunSummary, path).choices if path.exists() else None
-    here = (os.cpu_count() or 1) // processes
-    return before.threads if before is not None and before.processes == processes and before.threads <= here else None
 
 
 def _again(folder: Path, model: str) -> str:

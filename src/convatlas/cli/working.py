@@ -19,9 +19,11 @@ from convatlas.data.catalog import CATALOG
 from convatlas.data.dataset import DataSet
 from convatlas.data.loading import load_data
 from convatlas.data.places import recall
+from convatlas.data.readers.picture_files import PARTED
 from convatlas.errors import UserError
 from convatlas.models.registry import find_variant
-from convatlas.records.run import EpochMetrics, Recipe
+from convatlas.records import codec
+from convatlas.records.run import EpochMetrics, Recipe, RunSummary
 from convatlas.records.weights import Preprocessing
 from convatlas.training.distributed import ALONE, World, joined, own_threads
 from convatlas.training.outcome import Stopped
@@ -54,8 +56,11 @@ def in_turn(world: World, load: Callable[[], DataSet]) -> DataSet:
     return load() if data is None else data
 
 
-def load(chosen: DataOptions, *, how: Preprocessing | None = None, quiet: bool = False) -> DataSet:
-    """The data that the options name, as `how` wants them if given, with a progress bar for what takes long unless `quiet`."""
+def load(chosen: DataOptions, *, how: Preprocessing | None = None, parted: float | None = None, quiet: bool = False) -> DataSet:
+    """The data that the options name, as `how` wants them if given, with a progress bar for what takes long unless `quiet`.
+
+    `parted` is that of `load_data`.
+    """
     if chosen.root is not None and chosen.name in CATALOG and CATALOG[chosen.name].kind == "built in":
         raise UserError(f"{chosen.name} is built in and lies nowhere", fix="Leave --data-root out.")
     with nullcontext() if quiet else loading_bar() as progress:
@@ -66,11 +71,14 @@ def load(chosen: DataOptions, *, how: Preprocessing | None = None, quiet: bool =
             crop=None if how is None else how.crop,
             interpolation="bicubic" if how is None else how.interpolation,
             validation=chosen.validation,
+            parted=parted,
             skip_unreadable=chosen.skip_unreadable,
             fraction=chosen.fraction,
             verify=chosen.verify,
             progress=progress,
         )
+    if how is None and not quiet and PARTED in data.description and chosen.validation != Recipe.validation:
+        say(f"note: --validation {chosen.validation:g} does nothing here: pictures without any splits are parted 70/15/15")
     return data if how is None else prepared_for(data, how)
 
 
@@ -96,8 +104,10 @@ def load_for(recipe: Recipe, root: Path | None, *, quiet: bool = False) -> DataS
     place = root or recall(recipe.data_fingerprint)
     if place is None and CATALOG[recipe.data].kind == "your own":
         raise UserError("the images of this run are not where they were", fix="Give their place now with --data-root.")
-    how = None if recipe.tuning is None else recipe.tuning.preprocessing
-    return load(data_of(recipe, place, verify=False), how=how, quiet=quiet)
+    chosen, tuning = data_of(recipe, place, verify=False), recipe.tuning
+    if tuning is None:
+        return load(chosen, quiet=quiet)
+    return load(chosen, how=tuning.preprocessing, parted=tuning.validation, quiet=quiet)
 
 
 def named_here(recipe: Recipe) -> Recipe:
@@ -124,6 +134,14 @@ def use_threads(threads: int | None, world: World = ALONE) -> None:
     if not 1 <= threads <= 1024:
         raise UserError(f"--threads is {threads}", fix="Give a whole number from 1 to 1024.")
     torch.set_num_threads(threads)
+
+
+def threads_before(folder: Path, processes: int = 1) -> int | None:
+    """With how many threads the run began, since another number gives other bits; None if that cannot be had here."""
+    path = folder / "summary.json"
+    before = codec.read(RunSummary, path).choices if path.exists() else None
+    here = (os.cpu_count() or 1) // processes
+    return before.threads if before is not None and before.processes == processes and before.threads <= here else None
 
 
 def _say_if_busy() -> None:

@@ -67,7 +67,7 @@ def training_batches(
     8 GiB at most) and augmented there. Raises UserError for settings that do not fit the images or each other.
     """
     extent = (images.images.shape[2], images.images.shape[3]) if size is None else (size, size)
-    _check_augmentation(extent, crop=crop, cutout=cutout, flip_rule=flip_rule, crop_fill=crop_fill)
+    check_augmentation(extent, crop=crop, cutout=cutout, flip_rule=flip_rule, crop_fill=crop_fill)
     _check_shares(len(images), batch_size, rank, ranks)
     stored = prepared(images.images, size=size, device=torch.device(device), memory_format=memory_format)
     coins = _coins(len(images), seed) if flip and flip_rule == "alternating" else None
@@ -177,7 +177,8 @@ def _coins(n: int, seed: int) -> Tensor:
     return torch.rand(n, generator=generator_of(seed, 0, "coins")) < 0.5
 
 
-def _check_augmentation(extent: tuple[int, int], *, crop: int, cutout: int, flip_rule: str, crop_fill: str) -> None:
+def check_augmentation(extent: tuple[int, int], *, crop: int, cutout: int, flip_rule: str, crop_fill: str) -> None:
+    """Raise a UserError if a shift, a blanked square or a rule does not fit images of `extent` (rows, columns) pixels."""
     size = min(extent)
     if size < 1:
         raise UserError(f"images are to be scaled to {size} pixels", fix="Choose 1 or more.")

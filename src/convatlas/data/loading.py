@@ -40,6 +40,7 @@ def load_data(
     crop: int | None = None,
     interpolation: str = "bicubic",
     fewest_classes: int = 2,
+    parted: float | None = None,
     verify: bool = True,
     download: bool = False,
     progress: Progress | None = None,
@@ -49,7 +50,8 @@ def load_data(
     `root` is where its files lie (None: the places that `convatlas.data.places` searches). `image_size` in pixels, height
     and width (None: as published; 64 for `folder` and `csv`). `validation` is the share of the training images held out,
     class by class, where the data has no validation split of its own; which ones depends on `seed` alone (a folder or
-    list without any splits is parted 70/15/15 instead). Unreadable images are an error unless `skip_unreadable`.
+    list without any splits is parted 70/15/15 instead; `parted`, if given, is the share of all its pictures that is held out).
+    Unreadable images are an error unless `skip_unreadable`.
     `fraction` of the training images that are then left is kept, class by class, at least one of each: those that any smaller
     fraction has are among them.
     `crop`: networks see the middle so many pixels a side, and pictures are cut as torchvision and timm would for that;
@@ -68,7 +70,7 @@ def load_data(
     if CATALOG[name].kind == "your own":
         size = image_size or PICTURE_SIZE
         place = _place_of_own(name, root)
-        how = Request(place, size, validation, seed, skip_unreadable, progress, crop, interpolation, fewest_classes)
+        how = Request(place, size, validation, seed, skip_unreadable, progress, crop, interpolation, fewest_classes, parted)
         reading = _read_own(name, how)
     else:
         reading = _read_published(name, root, verify=verify)

@@ -7,7 +7,7 @@ import os
 import re
 from pathlib import Path
 
-from convatlas.download import Digest
+from convatlas.download import MOST_BYTES, Digest
 from convatlas.errors import UserError
 
 SAFETENSORS = "model.safetensors"
@@ -15,6 +15,10 @@ PICKLED = "pytorch_model.bin"
 CONFIG = "config.json"
 
 _TIMEOUT_SECONDS = 10
+
+
+class _TooLarge(Exception):
+    """The file would fill the disk, or might."""
 
 
 class Absent(Exception):
@@ -62,8 +66,12 @@ def fetch(repo: str, file: str, *, revision: str | None = None, otherwise: str) 
     try:
         # Asked by itself first: without a network, hf_hub_download tries on for 23 seconds and logs each time.
         url = address(repo, file, revision=revision)
-        if huggingface_hub.get_hf_file_metadata(url, timeout=_TIMEOUT_SECONDS).commit_hash is None:
+        known = huggingface_hub.get_hf_file_metadata(url, timeout=_TIMEOUT_SECONDS)
+        if known.commit_hash is None:
             raise ConnectionError("something else than the hub answers, such as a sign-in page")
+        if known.size is None or known.size > MOST_BYTES:
+            size = "an unknown number of" if known.size is None else f"{known.size:,}"
+            raise _TooLarge(f"it has {size} bytes, and {MOST_BYTES:,} are the most that is fetched")
         place = Path(huggingface_hub.hf_hub_download(repo, file, revision=revision))
         if difference(place) is not None:
             place = Path(huggingface_hub.hf_hub_download(repo, file, revision=revision, force_download=True))
@@ -95,6 +103,8 @@ def _reason(repo: str, error: Exception) -> str:
             return "there is no such repository, or it is private and wants `hf auth login`"
         case errors.RevisionNotFoundError():
             return "it has no such revision"
+        case _TooLarge():
+            return str(error)
         case errors.HfHubHTTPError():
             return f"it answered {error.response.status_code}"
     lines = str(error).strip().splitlines() or [""]

@@ -308,6 +308,11 @@ def read_test_epochs(path: Path) -> tuple[TestEpoch, ...]:
     return _lines(TestEpoch, path) if path.exists() else ()
 
 
+def read_test_looks(path: Path) -> tuple[TestLook, ...]:
+    """The looks at the test split in `test_looks.jsonl`, as `read_metrics` reads."""
+    return _lines(TestLook, path) if path.exists() else ()
+
+
 def _lines(kind: type[Line], path: Path) -> tuple[Line, ...]:
     """The whole lines of a file of records."""
     complete = codec.text_of(path).split("\n")[:-1]

@@ -62,16 +62,18 @@ LOCK = ".lock"
 
 
 def new_folder(path: Path) -> Path:
-    """Make the folder `path`. One that exists already is refused, since a run is never written over."""
+    """Make the folder `path`, and those above it, durably. One that exists is refused, since a run is never written over."""
     with explained(path):
+        absent = [each for each in (path, *path.parents) if not each.exists()]
         try:
             path.mkdir(parents=True)
         except FileExistsError:
-            raise UserError(
-                f"{path} exists already, and nothing is ever overwritten", fix="Name another folder with --out, or remove it."
-            ) from None
+            raise UserError(f"{path} exists already, and nothing is ever overwritten", fix="Name another with --out.") from None
         except NotADirectoryError:
             raise UserError(f"{path} lies below a file, not a folder", fix="Name another folder with --out.") from None
+        for each in absent:
+            with suppress(PermissionError):  # a folder may be written to that may not be read
+                DISK.sync(each.parent)
     return path
 
 
@@ -87,6 +89,20 @@ def beginning(path: Path) -> Iterator[None]:
                 file.unlink()
             path.rmdir()
         raise
+
+
+def clear_unbegun(path: Path, *, first: str = "recipe.json") -> None:
+    """Take away the folder `path` if a crash broke off before its file `first` was there, and nothing else is in it.
+
+    For those who hold the folder above it: beside others, who may just be beginning it, that would not be safe.
+    """
+    if not path.is_dir() or (path / first).exists():
+        return
+    sweep(path)
+    with suppress(OSError):  # what else is there is not ours, and refused when the run begins
+        for name in (LOCK, "split.json"):
+            remove(path / name)
+        path.rmdir()
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -15,7 +15,16 @@ from convatlas.records.gradients import FILE as GRADIENTS
 from convatlas.records.gradients import GradientFlow, read_flows
 from convatlas.records.look import Look
 from convatlas.records.naming import short_name
-from convatlas.records.run import TEST_EPOCHS, Evaluation, RunRecord, TestEpoch, TestLook, read_run, read_test_epochs
+from convatlas.records.run import (
+    TEST_EPOCHS,
+    Evaluation,
+    RunRecord,
+    TestEpoch,
+    TestLook,
+    read_run,
+    read_test_epochs,
+    read_test_looks,
+)  # fmt: skip
 
 FINDINGS = "findings.json"
 ANSWERS = "answers.json"
@@ -121,7 +130,7 @@ def _run(folder: Path, name: str, variant: str, seed: int) -> StudyRun:
         answers=_optional(Answers, place / ANSWERS),
         flows=_flows(place),
         look=_optional(Look, place / LOOK),
-        looks=_looks(place / TEST_LOOKS),
+        looks=read_test_looks(place / TEST_LOOKS),
         test_epochs=read_test_epochs(place / TEST_EPOCHS),
     )
 
@@ -136,14 +145,6 @@ def _flows(place: Path) -> tuple[GradientFlow, ...]:
         raise UserError(f"{place / GRADIENTS} has lines of different networks", fix="It is damaged; remove it, or put it back.")
     _check_sizes(flows, str(place / GRADIENTS))
     return flows
-
-
-def _looks(path: Path) -> tuple[TestLook, ...]:
-    """A torn last line (a crash while writing) is left out."""
-    if not path.exists():
-        return ()
-    lines = codec.text_of(path).split("\n")[:-1]
-    return tuple(codec.from_text(TestLook, line, where=f"{path}:{i}") for i, line in enumerate(lines, 1) if line)
 
 
 # What must hold beyond each field's type

@@ -62,6 +62,7 @@ class Standing:
 
     `difference` is the winner's accuracy minus its own over the same folds and seeds (None: the winner itself, or fewer than two
     trainings in common). `seconds` are those of one training in that round, `total_seconds` of all of its trainings.
+    `winner_seconds` are those of one of the winner's trainings in that round, of the same folds and seeds (None: not known).
     """
 
     strategy: str
@@ -73,6 +74,7 @@ class Standing:
     seconds: float
     total_seconds: float
     trained: int
+    winner_seconds: float | None = None
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ class Tuning:
     `stages` is how many of the last stages "last-stages" trains; `layer_decay` the factor from one group of layers to the one
     below it; `l2_sp` the pull towards the first weights, as a weight decay; `probe_share` the share of the budget that "lp-ft"
     spends on the classifier alone. `cached`: each image passes the frozen body once, `copies` times where it is augmented.
+    `validation` is the share of all pictures that was asked for where they come without any splits (None: 15 %).
     """
 
     strategy: str
@@ -37,14 +38,15 @@ class Tuning:
     probe_share: float = 0.3
     cached: bool = False
     copies: int = 1
+    validation: float | None = None
 
 
 @dataclass(frozen=True)
 class FrozenPhase:
     """What was frozen in a stretch of training, and whether it still was what it had been at its end.
 
-    `first_epoch` and `last_epoch` count from 1. `frozen` of `tensors` parameters and buffers were; `sha256` is over their names
-    and bytes, before and after.
+    `first_epoch` and `last_epoch` count from 1; an epoch within which one phase ends and the next begins is of both. `frozen` of
+    `tensors` parameters and buffers were; `sha256` is over their names and bytes, before and after.
     """
 
     first_epoch: int

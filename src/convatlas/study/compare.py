@@ -17,7 +17,7 @@ from convatlas.records.naming import short_name
 from convatlas.records.run import Recipe, RunRecord, RunSummary, read_run
 from convatlas.records.study import Comparison, ComparisonRow
 from convatlas.study.statistics import accuracy_interval
-from convatlas.training.apply import evaluate_run
+from convatlas.training.apply import judge_once
 from convatlas.training.engine import choose
 from convatlas.training.environment import environment
 from convatlas.training.loop import resume, train
@@ -85,11 +85,12 @@ def _run_one(run: Path, recipe: Recipe, *, data: DataSet, watch: Watch) -> RunSu
     try:
         summary = run / "summary.json"
         if not (run / "recipe.json").exists():
+            storage.clear_unbegun(run)
             train(recipe, run, data=data, watch=watch)
         elif not summary.exists() or codec.read(RunSummary, summary).status in ("running", "interrupted"):
             resume(run, data=data, watch=watch)
         if codec.read(RunSummary, summary).test_looks == 0:
-            evaluate_run(run, data=data, split="test")
+            judge_once(run, data=data)
     except UserError as error:
         if isinstance(error, StorageError) or not (run / "summary.json").exists():
             raise

@@ -76,7 +76,7 @@ def _make(place: Path, recipe: Recipe, *, data: DataSet, watch: Watch, world: Wo
     """Begin the run, or go on with it, unless it is finished."""
     if world.agreed(lambda: not (place / "recipe.json").exists()):
         if world.leads:
-            _clear(place)
+            storage.clear_unbegun(place)
         train(recipe, place, data=data, watch=watch, world=world)
         return
     before = world.agreed(lambda: codec.read(Recipe, place / "recipe.json"))
@@ -85,15 +85,6 @@ def _make(place: Path, recipe: Recipe, *, data: DataSet, watch: Watch, world: Wo
     path = place / "summary.json"
     if world.agreed(lambda: not path.exists() or codec.read(RunSummary, path).status != "finished"):
         resume(place, data=data, watch=watch, world=world)
-
-
-def _clear(place: Path) -> None:
-    """Take away the folder of a run that a crash broke off before it had a recipe, if there is nothing else in it."""
-    if place.is_dir():
-        storage.sweep(place)
-        with contextlib.suppress(OSError):  # what else is there is not ours, and refused when the run begins
-            storage.remove(place / storage.LOCK)
-            place.rmdir()
 
 
 def end_with_scheduler() -> None:

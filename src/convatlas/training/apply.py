@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -13,11 +14,11 @@ from convatlas.data.dataset import DataSet, ImageSet
 from convatlas.data.pictures import read_picture
 from convatlas.errors import UserError
 from convatlas.records import codec, storage
-from convatlas.records.run import Evaluation, ModelConfig, Prediction, Recipe, RunSummary, TestLook
+from convatlas.records.run import Evaluation, ModelConfig, Prediction, Recipe, RunSummary, TestLook, read_test_looks
 from convatlas.training.checkpoint import load_model
 from convatlas.training.evaluate import Progress, at_once, judge, predict_logits
 from convatlas.training.inference import Engine, Prepared, prepare
-from convatlas.training.inference_ways import ways_of
+from convatlas.training.inference_ways import AUTO, ways_of
 
 SPLITS = ("train", "val", "test")
 
@@ -27,42 +28,86 @@ def evaluate_run(
 ) -> Evaluation:
     """The finished run's outcome on a split of the data it was made with, its answers averaged as its recipe says.
 
-    A GPU judges unless the recipe keeps the run off it. Elsewhere `engine` says how to run the network (None: as it is); figures
-    are kept and compared, so that only ways in fp32 are admitted.
-    A look at the test split is counted in `summary.json` and dated in `test_looks.jsonl`; its outcome is `test.json`, the answer
-    for each image in `answers.json`. `progress(what, done, total)` counts images.
+    A GPU judges unless the recipe keeps the run off it, or `engine` names a way of the processor's. Elsewhere `engine` says how
+    to run the network (None: as it is); figures are kept and compared, so that only ways in fp32 are admitted.
+    A look at the test split is dated in `test_looks.jsonl` before anything of it can be seen, and counted in `summary.json`; its
+    outcome is `test.json`, the answer for each image in `answers.json`. `progress(what, done, total)` counts images.
     Raises UserError.
     """
     recipe = codec.read(Recipe, folder / "recipe.json")
     if data.fingerprint != recipe.data_fingerprint:
         raise UserError(f"{folder} was made with other data", fix="Give the original with --data-root.")
-    images: ImageSet = {"train": data.train, "val": data.val, "test": data.test}[split]
-    if not len(images):
-        raise UserError(f"the {split} split has no images", fix=f"Choose another of {', '.join(SPLITS)}.")
+    images = _images_of(split, folder, data)
     model, config = load_model(folder)
-    if torch.cuda.is_available() and recipe.device != "cpu":
+    if torch.cuda.is_available() and recipe.device != "cpu" and (engine is None or engine.name == AUTO):
         model = model.to("cuda")
     elif engine is not None:
         first = images.subset(torch.arange(at_once(len(images), config.image_size)))
         model = _ready(model, first, config, engine=engine, ahead=len(images), exact=True)
-    outcome, answers = judge(
-        model, data, split=split, average=recipe.test_average, temperature=config.temperature, progress=progress
-    )
-    if split == "test":
+    judged = partial(judge, average=recipe.test_average, temperature=config.temperature, progress=progress)
+    if split != "test":
+        return judged(model, data, split=split)[0]
+    with storage.held(folder):
+        outcome, answers = judged(model, data, split=split)
+        _date_look(folder, outcome.top1)
         storage.write_text(folder / "answers.json", codec.to_line(answers))
         storage.write_text(folder / "test.json", codec.to_text(outcome))
-        _keep_look(folder, outcome)
+        _count_looks(folder, outcome.top1)
     return outcome
+
+
+def _images_of(split: str, folder: Path, data: DataSet) -> ImageSet:
+    """The split's images. Raises UserError where there are none, or where the run has parted the images otherwise."""
+    images: ImageSet = {"train": data.train, "val": data.val, "test": data.test}[split]
+    if not len(images):
+        raise UserError(f"the {split} split has no images", fix=f"Choose another of {', '.join(SPLITS)}.")
+    summary = codec.read(RunSummary, folder / "summary.json")
+    if split == "val" and not summary.n_val:
+        raise UserError(f"{folder} was trained on all images but the test images", fix="Give --split test.")
+    if split != "test" and (summary.n_train, summary.n_val) != (len(data.train), len(data.val)):
+        what = f"{folder} has parted the images otherwise: {summary.n_train:,} to train on, {summary.n_val:,} for validation"
+        raise UserError(what, fix="Give --split test.")
+    return images
 
 
 def judge_once(folder: Path, *, data: DataSet, progress: Progress | None = None) -> None:
     """Look at the test split unless that has been done; a look of which a crash kept the outcome only is counted now."""
-    if codec.read(RunSummary, folder / "summary.json").test_looks > 0 and (folder / "answers.json").exists():
+    looks = codec.read(RunSummary, folder / "summary.json").test_looks
+    if looks > 0 and (folder / "answers.json").exists():
         return
     if (folder / "answers.json").exists() and (folder / "test.json").exists():
-        _keep_look(folder, codec.read(Evaluation, folder / "test.json"))
+        seen = codec.read(Evaluation, folder / "test.json").top1
+        if _last_look(folder) <= looks:  # versions before dated it last
+            _date_look(folder, seen)
+        _count_looks(folder, seen)
     else:
         evaluate_run(folder, data=data, split="test", progress=progress)
+
+
+def look_counted(folder: Path, top1: float) -> int:
+    """Date and count one more look at the test split of the run in `folder`; how many there are now."""
+    with storage.held(folder):
+        _date_look(folder, top1)
+        return _count_looks(folder, codec.read(RunSummary, folder / "summary.json").test_accuracy)
+
+
+def _last_look(folder: Path) -> int:
+    """Which look the last one was that is dated, or at least counted."""
+    dated = read_test_looks(folder / "test_looks.jsonl")
+    return max(codec.read(RunSummary, folder / "summary.json").test_looks, *(each.look for each in dated), 0)
+
+
+def _date_look(folder: Path, top1: float) -> None:
+    look = TestLook(datetime.now(UTC).isoformat(timespec="seconds"), top1, _last_look(folder) + 1)
+    storage.append_line(folder / "test_looks.jsonl", codec.to_line(look))
+
+
+def _count_looks(folder: Path, test_accuracy: float | None) -> int:
+    """Take over into the summary how many looks are dated."""
+    summary = codec.read(RunSummary, folder / "summary.json")
+    counted = replace(summary, test_accuracy=test_accuracy, test_looks=_last_look(folder))
+    storage.write_text(folder / "summary.json", codec.to_text(counted))
+    return counted.test_looks
 
 
 def _ready(model: nn.Module, first: ImageSet, config: ModelConfig, *, engine: Engine, ahead: int, exact: bool) -> Prepared:
@@ -82,16 +127,6 @@ def _ready(model: nn.Module, first: ImageSet, config: ModelConfig, *, engine: En
     prepared = prepare(model, example, ways=ways, images_ahead=ahead, progress=engine.trying)
     engine.chosen(prepared.record)
     return prepared
-
-
-def _keep_look(folder: Path, outcome: Evaluation) -> None:
-    summary = codec.read(RunSummary, folder / "summary.json")
-    look = TestLook(datetime.now(UTC).isoformat(timespec="seconds"), outcome.top1, summary.test_looks + 1)
-    path = folder / "test_looks.jsonl"
-    if not path.exists() or codec.text_of(path).count("\n") < look.look:
-        storage.append_line(path, codec.to_line(look))
-    counted = replace(summary, test_accuracy=outcome.top1, test_looks=look.look)
-    storage.write_text(folder / "summary.json", codec.to_text(counted))
 
 
 def predict_pictures(

@@ -81,6 +81,27 @@ def has_state(folder: Path) -> bool:
     return bool(_numbers(folder)) or (folder / FIRST_VERSION).exists()
 
 
+def forget_damaged(folder: Path) -> None:
+    """Take states that are not what was written off the manifest: then none of them is kept in place of one that is intact."""
+    try:
+        known = manifest.read(folder)
+    except UserError:
+        return  # it is written anew with the next state
+    counted = {_name(number) for number in _counted(folder)} & {_name(number) for number in _numbers(folder)}
+    entries = [] if known is None else [each for each in known.files if each.name in counted]
+    damaged = tuple(each.name for each in entries if not each.fits(_content(folder / each.name)))
+    if damaged:
+        manifest.write(folder, without=damaged)
+
+
+def _content(path: Path) -> bytes:
+    """What a file has that may not be readable."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
 def load_state(folder: Path, *, note: Note) -> dict[str, Any] | None:
     """The newest training state that is not damaged, on the CPU; None where none was saved yet.
 
@@ -176,6 +197,7 @@ def save_model(folder: Path, model: nn.Module, config: ModelConfig) -> None:
 def save_config(folder: Path, config: ModelConfig) -> None:
     """Write `config.json` anew beside the weights that are there."""
     content = codec.to_text(config).encode()
+    manifest.write(folder, without=("config.json",))  # in between neither the old one nor the new one is taken for damaged
     storage.write_bytes(folder / "config.json", content)
     manifest.write(folder, manifest.entry_of("config.json", content))
 

@@ -8,7 +8,7 @@ record, so that a resumed run goes on with it.
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
@@ -98,7 +98,7 @@ def settle(
     `batches` holds one of each image size that training will meet, the last one of full size; `expected` seconds lie ahead.
     """
     choices = _settle_convolutions(choices, recipe, model, batches=batches, expected=expected, watch=watch)
-    choices = _settle_compile(choices, recipe, model, batch=batches[-1], expected=expected, watch=watch)
+    choices = _without_others(_settle_compile(choices, recipe, model, batch=batches[-1], expected=expected, watch=watch))
     return replace(_settle_recording(choices, recipe), settled=True)
 
 
@@ -120,6 +120,15 @@ def _settle_convolutions(
     return _with(replace(choices, convolutions=tuple(found.values())), Reason("convolutions", chosen, why))
 
 
+def _without_others(choices: Choices) -> Choices:
+    """Compiled, convolutions are torch's own, and the record says so: others would break the graph at each of them."""
+    if not choices.compiled or not choices.convolutions:
+        return choices
+    told = Reason("convolutions", "torch's own", "compiled, others do not pay")
+    reasons = tuple(told if each.about == told.about else each for each in choices.reasons)
+    return replace(choices, convolutions=(), reasons=reasons)
+
+
 def _tell(watch: Watch, size: int, done: int, total: int, shape: str) -> None:
     watch.trying(f"convolutions at {size} pixels, once for this machine", done, total)
 
@@ -130,6 +139,8 @@ def _no_convolution_trial(choices: Choices, recipe: Recipe, expected: float) -> 
         return "cuDNN tries its own (benchmark mode)"
     if recipe.convolutions == "stock":
         return "as the recipe says"
+    if recipe.compile == "on":
+        return "the network is compiled"
     if choices.memory_format != "channels_last":
         return "others need channels_last"
     if recipe.convolutions == "auto" and not precision.cpu_multiplies_tiles():
@@ -211,14 +222,13 @@ def _pass(choices: Choices, model: Network, batch: Batch) -> Callable[[], None]:
 
 @contextmanager
 def applied(choices: Choices, model: Network) -> Iterator[Answer]:
-    """The network's training answers, computed as chosen; everything is as it was afterwards.
-
-    Compiled, convolutions are torch's own: others would break the graph at each of them.
-    """
+    """The network's training answers, computed as chosen; everything is as it was afterwards."""
     tuned = torch.backends.cudnn.benchmark
     torch.backends.cudnn.benchmark = tuned or choices.device == "cuda"
     try:
-        with widened(model, () if choices.compiled else choices.convolutions):
+        own = nullcontext() if choices.precision == "bf16" else precision.without_tf32()
+        # What is only tried may be compiled beside other convolutions, which would break its graph at each of them.
+        with own, widened(model, () if choices.compiled else choices.convolutions):
             answer: Answer = model.training_logits
             yield torch.compile(answer, dynamic=False) if choices.compiled else answer
     finally:

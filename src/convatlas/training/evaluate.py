@@ -14,6 +14,7 @@ from convatlas.data.batches import evaluation_batches
 from convatlas.data.dataset import DataSet, ImageSet
 from convatlas.records.findings import Answers
 from convatlas.records.run import Evaluation, Mistake
+from convatlas.training.precision import without_tf32
 from convatlas.training.views import TEST_AVERAGES
 
 WORST = 12
@@ -39,7 +40,7 @@ def predict_logits(
     modes = [(module, module.training) for module in model.modules()]  # not one for all: what is frozen stays so
     model.eval()
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(), without_tf32():
             batches = evaluation_batches(
                 images,
                 batch_size=at_once(len(images), size or images.images.shape[-1]),

@@ -179,7 +179,8 @@ WAYS: dict[str, Way] = {
     "openvino bf16": Way("openvino", "bf16", _by_openvino("bf16"), _both(_bf16, _openvino), CONVERTING, static=True),
 }
 """Slow to set up last."""
-ENGINES = ("auto", "eager", "folded", "bf16", "compile", "openvino")
+AUTO = "auto"
+ENGINES = (AUTO, "eager", "folded", "bf16", "compile", "openvino")
 """What a person may ask for."""
 
 
@@ -191,7 +192,7 @@ def ways_of(engine: str, *, exact: bool) -> tuple[str, ...]:
     if engine not in ENGINES:
         raise UserError(f"there is no engine called {engine!r}", fix=f"Choose {', '.join(ENGINES[:-1])} or {ENGINES[-1]}.")
     allowed = [name for name, way in WAYS.items() if not exact or way.precision == "fp32"]
-    if engine == "auto":
+    if engine == AUTO:
         return tuple(allowed)
     of_it = [name for name in allowed if WAYS[name].engine == engine]
     if not of_it:

@@ -6,7 +6,7 @@ augmentation are functions of (seed, epoch, batch), and everything else that mat
 
 import math
 import time
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -61,10 +61,11 @@ def train(
     summary = prepared(recipe, data, world)
     if world.leads:
         with storage.beginning(folder):
-            storage.write_text(folder / "recipe.json", codec.to_text(recipe))
             if data.split is not None:
                 storage.write_text(folder / "split.json", codec.to_text(data.split))
-    return _go(recipe, folder, data, summary, watch=watch or Unwatched(), world=world, method=method or Method(), state=None)
+            storage.write_text(folder / "recipe.json", codec.to_text(recipe))  # last: with it, a run has begun
+    with _alone(folder, world):
+        return _go(recipe, folder, data, summary, watch=watch or Unwatched(), world=world, method=method or Method(), state=None)
 
 
 def resume(
@@ -74,17 +75,32 @@ def resume(
     recipe = world.agreed(lambda: codec.read(Recipe, folder / "recipe.json"))
     summary = prepared(recipe, data, world)
     watch = watch or Unwatched()
+    with _alone(folder, world):
+        before = world.agreed(lambda: _before(folder, summary))
+        changed = _differences(before, summary)
+        for name, then, now in changed:
+            watch.note(f"not bit-exact: {name} {then} -> {now}")
+        if not changed:
+            summary = replace(summary, choices=before.choices)
+        state = world.agreed(lambda: checkpoint.load_state(folder, note=watch.note))
+        return _go(recipe, folder, data, summary, watch=watch, world=world, method=method or Method(), state=state)
+
+
+def _alone(folder: Path, world: World) -> AbstractContextManager[None]:
+    """Hold the folder: what is read of it, and what is then done, are of one process, and of those that train with it."""
+    return storage.held(folder) if world.leads else nullcontext()
+
+
+def _before(folder: Path, now: RunSummary) -> RunSummary:
+    """How the run stood when it was left (`now`, if it had not begun). One that is not to be gone on with so is a UserError."""
     path = folder / "summary.json"
-    before = world.agreed(lambda: codec.read(RunSummary, path) if path.exists() else summary)
+    before = codec.read(RunSummary, path) if path.exists() else now
     if before.status == "finished":
         raise UserError(f"{folder} is finished already", fix="Use `convatlas eval`, or train in a new folder.")
-    changed = _differences(before, summary)
-    for name, then, now in changed:
-        watch.note(f"not bit-exact: {name} {then} -> {now}")
-    if not changed:
-        summary = replace(summary, choices=before.choices)
-    state = world.agreed(lambda: checkpoint.load_state(folder, note=watch.note))
-    return _go(recipe, folder, data, summary, watch=watch, world=world, method=method or Method(), state=state)
+    images = [f"{each.n_train:,} training and {each.n_val:,} validation images" for each in (before, now)]
+    if images[0] != images[1]:
+        raise UserError(f"{folder} was begun with {images[0]}, and these are {images[1]}", fix="Go on as it was begun.")
+    return before
 
 
 def prepared(recipe: Recipe, data: DataSet, world: World) -> RunSummary:
@@ -124,13 +140,14 @@ def _go(
     if recipe.tuning is not None and type(method) is Method:
         raise UserError(f"{folder} is fine-tuning, not ordinary training", fix=f"Use `convatlas finetune --resume {folder}`.")
     devices = [torch.cuda.current_device()] if summary.choices.device == "cuda" else []
-    with storage.held(folder) if world.leads else nullcontext(), torch.random.fork_rng(devices=devices):
+    with torch.random.fork_rng(devices=devices):
         torch.manual_seed(recipe.seed)
         run = _assemble(recipe, folder, data, summary, watch=watch, world=world, method=method)
         if state is not None:
             restore(run, state)
         if world.leads:
             storage.sweep(folder)
+            checkpoint.forget_damaged(folder)
             forget_unsaved_epochs(run)
             forget_test_epochs(folder, after=run.position.epoch)
         with outcome_kept(run), world.heard():
@@ -139,7 +156,7 @@ def _go(
             learn = _learning(run, method.answer(run, _together(run, answer)))
             if recipe.gradients and run.position.step == 0 and world.leads:
                 keep_flow(folder, run.model, data=data, recipe=recipe, epoch=0)
-            while not run.over:
+            while not run.over or run.position.batch:  # an epoch that was left after its last step is still to be closed
                 _train_epoch(run, learn)
                 close_epoch(run)
             _finish(run)
@@ -169,9 +186,10 @@ def _settle(run: Run) -> None:
 
 
 def _settled(run: Run) -> Choices:
-    recipe = run.recipe
+    recipe, first = run.recipe, replace(run, position=replace(run.position, batch=0))  # none may be left of this epoch
     sizes = [*(int(size) for _, size in recipe.sizes), None]
-    batches = [next(run.method.batches(run, size=size)) for size in dict.fromkeys(sizes)]
+    batches = [next(run.method.batches(first, size=size)) for size in dict.fromkeys(sizes)]
+    run.position.seconds = first.position.seconds  # with what features took that were computed for it
     expected = expected_seconds(recipe, macs=run.summary.macs, images=len(run.data.train), device=run.choices.device)
     each = expected / run.world.ranks
     tried = uncompiled(recipe, run.world)
@@ -198,12 +216,12 @@ def _learning(run: Run, answer: Answer) -> Step:
 
 
 def _train_epoch(run: Run, learn: Step) -> None:
-    """Train to the end of the epoch or of the budget, whichever comes first."""
+    """Train to the end of the epoch or of the budget, whichever comes first; nothing if that is reached."""
     here = run.position
     begun, before, epoch_before = time.monotonic(), here.seconds, here.epoch_seconds
     run.method.begin_epoch(run)
     meter, x = Meter(here.loss_sum, here.correct, device=run.choices.device), None
-    for x, y in run.method.batches(run, size=_size(run)):
+    for x, y in () if run.progress >= 1.0 else run.method.batches(run, size=_size(run)):
         loss, right = _step(run, learn, x, y)
         meter.add(loss, right, len(y))
         n = len(y) if run.world.ranks == 1 else run.recipe.batch_size
@@ -252,6 +270,7 @@ def _size(run: Run) -> int | None:
 
 def _step(run: Run, learn: Step, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """One update, at its learning rate. Returns what `learn` does."""
+    run.method.begin_step(run)
     lr = _lr(run)
     for group in run.optimizer.param_groups:
         group["lr"] = lr * group["lr_factor"]

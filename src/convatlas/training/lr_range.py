@@ -116,7 +116,7 @@ def _assembled(recipe: Recipe, data: DataSet, summary: RunSummary, watch: Watch,
     model = model.to(device=choices.device, memory_format=memory_format(choices))  # type: ignore[call-overload]
     optimizer = method.optimizer(model, recipe)
     run = Run(recipe, Path(), data, model, optimizer, None, choices, watch, Position(), summary, ALONE, method)
-    method.begin_epoch(run)
+    method.begin_range_test(run)
     run.choices = _settled(run, steps)
     return run
 
@@ -181,6 +181,7 @@ def _step(run: Run, answer: Answer, x: Tensor, y: Tensor, *, rate: float) -> flo
     torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]
     if run.recipe.clip_grad > 0:
         torch.nn.utils.clip_grad_norm_(run.model.parameters(), run.recipe.clip_grad)
+    run.method.before_update(run)
     run.optimizer.step()
     return loss
 

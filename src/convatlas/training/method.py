@@ -59,6 +59,13 @@ class Method:
         """Put the network into the mode in which it learns, at the beginning of an epoch or in its midst after a resume."""
         run.model.train()
 
+    def begin_step(self, run: Run) -> None:
+        """What is to be done before each step: what learns may be another part of the network than in the step before."""
+
+    def begin_range_test(self, run: Run) -> None:
+        """Put the network into the mode in which learning rates are tried: all of it learns that ever does in the run."""
+        run.model.train()
+
     def answer(self, run: Run, answer: Answer) -> Answer:
         """How a batch is answered in training, where `answer` is how the whole network answers."""
         return answer

@@ -1,5 +1,7 @@
 """Which device, number format and memory layout a run takes, and why. Only what was measured to gain is chosen."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -41,6 +43,17 @@ def _precision(wanted: str, model: nn.Module, device: str) -> tuple[str, str]:
     if device == "cpu" and _has_strided_depthwise(model):
         return "fp32", "strided depthwise convolutions are slower in bf16 on CPUs"
     return "bf16", f"{it} has bf16 instructions"
+
+
+@contextmanager
+def without_tf32() -> Iterator[None]:
+    """While it lasts, fp32 is fp32 in a GPU's convolutions too, which torch otherwise computes with 10 bits of the mantissa."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
 
 
 def cpu_computes_bf16() -> bool:

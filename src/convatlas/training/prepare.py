@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from convatlas.data.batches import check_augmentation
 from convatlas.data.dataset import DataSet
 from convatlas.errors import UserError, first_line
 from convatlas.inspection.trace import trace
@@ -18,6 +19,9 @@ from convatlas.records.model import TraceRecord
 from convatlas.records.run import Choices, Recipe, RunSummary
 from convatlas.training.environment import environment
 from convatlas.training.recipe import check_recipe
+
+CROP_SHARE = 8
+"""The shifted crop moves images by up to an eighth of their side: the 4 of 32 pixels that CIFAR-10 recipes use."""
 
 
 @dataclass(frozen=True)
@@ -63,11 +67,30 @@ def examine(recipe: Recipe, data: DataSet) -> tuple[Network, Facts]:
         raise UserError(what, fix="Leave --patience and the schedule plateau out, or give --validation 0.1.")
     check_code(recipe)
     check_fits(recipe.model, data)
+    if recipe.tuning is None:
+        _check_augmentation(recipe, data)
     with torch.device("meta"):
         model = network_for(recipe.model, data, size=data.image_size)
     shape = (data.in_chans, data.image_size, data.image_size)
     params, macs = costs(recipe.model, num_classes=data.num_classes, in_chans=shape[0], image_size=shape[1])
     return model, Facts(find_variant(recipe.model).family, params, macs)
+
+
+def crop_of(recipe: Recipe, data: DataSet) -> int:
+    """By how many pixels at most images are shifted."""
+    return data.image_size // CROP_SHARE if recipe.crop is None else recipe.crop
+
+
+def _check_augmentation(recipe: Recipe, data: DataSet) -> None:
+    """Raise a UserError if a shift or a blanked square does not fit one of the sizes that images will have."""
+    for size in dict.fromkeys([*(int(size) for _, size in recipe.sizes), data.image_size]):
+        check_augmentation(
+            (size, size),
+            crop=crop_of(recipe, data),
+            cutout=recipe.cutout,
+            flip_rule=recipe.flip_rule,
+            crop_fill=recipe.crop_fill,
+        )
 
 
 def costs(name: str, *, num_classes: int, in_chans: int, image_size: int) -> tuple[int, int]:

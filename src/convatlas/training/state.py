@@ -23,10 +23,8 @@ from convatlas.training.gradients import forget_flows
 from convatlas.training.method import Method
 from convatlas.training.optim import MovingAverage
 from convatlas.training.precision import memory_format
+from convatlas.training.prepare import crop_of
 from convatlas.training.watch import Watch
-
-CROP_SHARE = 8
-"""The shifted crop moves images by up to an eighth of their side: the 4 of 32 pixels that CIFAR-10 recipes use."""
 
 
 @dataclass
@@ -105,7 +103,7 @@ class Run:
             seed=recipe.seed,
             epoch=self.position.epoch,
             flip=recipe.flip,
-            crop=data.image_size // CROP_SHARE if recipe.crop is None else recipe.crop,
+            crop=crop_of(recipe, data),
             cutout=recipe.cutout,
             mean=data.mean,
             std=data.std,

@@ -23,12 +23,12 @@ def advice_of(standings: Sequence[Standing], winner: str, *, n_images: int) -> t
         names = ", ".join(each.strategy for each in equal)
         said.append(f"Not told apart from it in its round: {names}. More images, or more --seeds, would tell.")
     near = [each for each in equal if _gap(each) <= NEAR]
-    cheap = [each for each in near if each.seconds * CHEAPER <= best.seconds]
+    cheap = [each for each in near if each.winner_seconds is not None and each.seconds * CHEAPER <= each.winner_seconds]
     if cheap:
-        least = min(cheap, key=lambda each: each.seconds)
+        least = min(cheap, key=lambda each: each.seconds / (each.winner_seconds or 1.0))
         said.append(
-            f"{least.strategy} trains in {least.seconds:.0f} s instead of {best.seconds:.0f} s and was "
-            f"{100 * _gap(least):.1f} points behind: take it where time matters more than that."
+            f"{least.strategy} trains in {least.seconds:.0f} s instead of {least.winner_seconds:.0f} s{_where(least, best)} and "
+            f"was {100 * _gap(least):.1f} points behind: take it where time matters more than that."
         )
     said += _against_scratch(standings, best)
     if best.strategy == "probe" and _pretraining_helps(standings):
@@ -39,6 +39,11 @@ def advice_of(standings: Sequence[Standing], winner: str, *, n_images: int) -> t
 def _gap(each: Standing) -> float:
     assert each.difference is not None
     return each.difference.mean
+
+
+def _where(each: Standing, best: Standing) -> str:
+    """Of which round the seconds are, where that was not the winner's last: in each round trainings have another length."""
+    return "" if each.rung == best.rung else f" (in round {each.rung})"
 
 
 def _pretraining_helps(standings: Sequence[Standing]) -> bool:

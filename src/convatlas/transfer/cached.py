@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from convatlas.data.batches import evaluation_batches
+from convatlas.data.batches import evaluation_batches, generator_of
 from convatlas.data.dataset import DataSet, ImageSet
 from convatlas.data.policies import apply_policy, draw_policy
 from convatlas.layers.network import Network
@@ -50,7 +50,7 @@ def _augmented(data: DataSet, *, policy: str, flip: bool, seed: int, copy: int) 
     """The training images as the policy draws them for this copy, at the size that the network sees."""
     if policy == "none":
         return data.train
-    generator = torch.Generator().manual_seed(seed * 1_000_003 + copy)
+    generator = generator_of(seed, copy, "features")
     images = data.train.images
     pieces = []
     for first in range(0, len(images), 256):

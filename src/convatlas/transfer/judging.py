@@ -13,6 +13,7 @@ from convatlas.data.readers.picture_files import PARTED
 from convatlas.errors import UserError
 from convatlas.records import codec
 from convatlas.records.run import Evaluation, ModelConfig, Recipe, RunSummary
+from convatlas.training.apply import look_counted
 from convatlas.training.checkpoint import load_model
 from convatlas.training.evaluate import judge
 from convatlas.transfer.plan import Progress, load_for_tuning
@@ -40,7 +41,18 @@ def evaluate_on(
     images = ImageSet(images.images, _renamed(data, config)[images.labels])
     whole = replace(data, classes=config.classes, test=images)
     outcome, _ = judge(model, whole, split="test", temperature=config.temperature, progress=progress)
+    if split == "test" and _made_with(folder, data):
+        looks = look_counted(folder, outcome.top1)
+        if note is not None:
+            note(f"these are the test images of the data that the network was made with; looks at them so far: {looks}")
     return replace(outcome, split=split)
+
+
+def _made_with(folder: Path, data: DataSet) -> bool:
+    """Whether the run in the folder is of these data; a folder of weights that came without its run does not say."""
+    recipe = folder / "recipe.json"
+    there = recipe.exists() and (folder / "summary.json").exists()
+    return there and codec.read(Recipe, recipe).data_fingerprint == data.fingerprint
 
 
 def _judged(data: DataSet) -> tuple[str, ImageSet]:
@@ -56,11 +68,9 @@ def _note(folder: Path, data: DataSet, split: str, note: Callable[[str], None]) 
     others = len(data.train) + len(data.val)
     if split == "test" and others:
         note(f"judged are the {len(data.test):,} test images; the {others:,} of training and validation are left aside")
-    recipe, summary = folder / "recipe.json", folder / "summary.json"
-    if split == EVERYTHING and recipe.exists() and summary.exists():
-        trained = codec.read(RunSummary, summary).n_train
-        if codec.read(Recipe, recipe).data_fingerprint == data.fingerprint:
-            note(f"note: the network was made with these images, and trained on {trained:,} of them: that flatters the figures")
+    if split == EVERYTHING and _made_with(folder, data):
+        trained = codec.read(RunSummary, folder / "summary.json").n_train
+        note(f"note: the network was made with these images, and trained on {trained:,} of them: that flatters the figures")
 
 
 def _renamed(data: DataSet, config: ModelConfig) -> Tensor:

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from convatlas.errors import UserError
+
 
 @dataclass(frozen=True)
 class Known:
@@ -77,3 +79,17 @@ STRATEGIES: dict[str, Known] = {
 AUTO = "auto"
 """The tournament of all strategies."""
 BALANCES = ("none", "weights", "sampling")
+CACHED_EPOCHS = 30
+"""Of a probe on cached features, where its epochs are not given: once the features are there they cost next to nothing."""
+RATED, UNRATED = ("adamw", "adam"), ("sgd",)
+"""The optimizers for which the learning rates above are, and those that need others."""
+
+
+def check_optimizer(optimizer: str, *, rated: bool) -> None:
+    """Raise a UserError for an optimizer that fine-tuning does not do, or that needs a learning rate and has none (`rated`)."""
+    if optimizer == "muon":
+        what = "muon sets the norms of filters anew, for which pretrained networks are not made"
+        raise UserError(what, fix=f"Fine-tune with --optimizer {RATED[0]}, or with sgd and an --lr of its own.")
+    if optimizer in UNRATED and not rated:
+        what = f"the learning rates of the strategies are for {RATED[0]}, and not for {optimizer}"
+        raise UserError(what, fix="Give --lr, or name one --strategy and give --find-lr.")

@@ -20,7 +20,7 @@ from convatlas.records.run import Recipe
 from convatlas.records.tuning import Tuning
 from convatlas.records.weights import Preprocessing
 from convatlas.training.recipe import check_recipe
-from convatlas.transfer.known import BALANCES, STRATEGIES
+from convatlas.transfer.known import BALANCES, CACHED_EPOCHS, STRATEGIES, check_optimizer
 from convatlas.transfer.tuning import weights_sha256
 
 Progress = Callable[[str, int, int], None]
@@ -87,6 +87,7 @@ def load_for_tuning(
     how: Preprocessing,
     *,
     validation: float = 0.15,
+    parted: float | None = None,
     skip_unreadable: bool = False,
     fraction: float = 1.0,
     fewest_classes: int = 2,
@@ -95,7 +96,8 @@ def load_for_tuning(
     """The images in the folder or CSV list `place`, or of a data set of the catalogue, as `how` wants them.
 
     They are held at the size to which the weights resize, of which networks see the middle: those are the pixels that
-    `convatlas.preprocess` gives, but for what is gained by decoding large JPEGs at a part of their size. Raises UserError.
+    `convatlas.preprocess` gives, but for what is gained by decoding large JPEGs at a part of their size. `validation` and
+    `parted` are those of `load_data`. Raises UserError.
     """
     named = place in CATALOG and CATALOG[place].kind != "your own"
     if not named:
@@ -106,6 +108,7 @@ def load_for_tuning(
         root=None if named else Path(place),
         image_size=how.resize or how.crop,
         validation=validation,
+        parted=parted,
         skip_unreadable=skip_unreadable,
         fraction=fraction,
         crop=how.crop,
@@ -140,7 +143,8 @@ def recipe_for(
 ) -> Recipe:
     """The recipe of fine-tuning `model` on `data`. `settings` replace those of the recipe, `tuning` those of its tuning.
 
-    Raises UserError for what cannot be.
+    With cached features minutes become epochs: the features come first, however long they take, and what is left of the minutes
+    may be nothing, while some epochs cost next to nothing. Raises UserError for what cannot be.
     """
     if strategy not in STRATEGIES:
         raise unknown_name("strategy", strategy, STRATEGIES, where=f"Choose from auto, {', '.join(STRATEGIES)}.")
@@ -155,7 +159,10 @@ def recipe_for(
         **({"lr": known.lr, "classifier_lr": known.classifier_lr} | DEFAULTS | given),  # type: ignore[arg-type]
     )
     check_recipe(recipe)
+    check_optimizer(recipe.optimizer, rated="lr" in given)
     check_tuning(made, data)
+    if made.cached and recipe.minutes is not None:
+        recipe = replace(recipe, epochs=CACHED_EPOCHS, minutes=None)
     return replace(recipe, batch_size=_batch_size(recipe.batch_size, len(data.train)))
 
 

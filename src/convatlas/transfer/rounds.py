@@ -56,14 +56,21 @@ def check_minutes(plan: TournamentPlan) -> None:
         raise UserError(what, fix=f"Give --minutes {wanted:g} or more, fewer --strategies, or --epochs.")
 
 
-def finalist_minutes(plan: TournamentPlan) -> float:
-    """What one finalist's training has, of the minutes of the whole tournament."""
+def finalist_minutes(plan: TournamentPlan, *, rung: int = 1, seconds: float = 0.0) -> float:
+    """What one finalist's training has, of the minutes of the whole tournament, when round `rung` (from 1) begins.
+
+    `seconds` is what all trainings before it took. Probes on cached features are planned with none, so that what they took is
+    taken from what is left to come, down to the least with which a tournament begins.
+    """
     assert plan.minutes is not None
     paid = [recipe for recipe in plan.recipes if not (recipe.tuning is not None and recipe.tuning.cached)]
     extra = 1 if any(strategy_of(recipe) == BASELINE for recipe in paid) else 0
     rungs = rounds_of(plan)
-    whole = sum((min(rung.strategies, len(paid) - extra) + extra) * rung.trials * rung.share for rung in rungs)
-    return OVERHEAD * plan.minutes / (whole + 1)
+    shares = [(min(each.strategies, len(paid) - extra) + extra) * each.trials * each.share for each in rungs]
+    shares.append(1.0)  # the winner's last training has as much as a finalist's
+    planned = OVERHEAD * plan.minutes / sum(shares)
+    left = (OVERHEAD * plan.minutes - seconds / 60) / sum(shares[rung - 1 :])
+    return min(planned, max(left, LEAST_SECONDS / 60 / rungs[0].share))
 
 
 def strategy_of(recipe: Recipe) -> str:

@@ -1,5 +1,6 @@
 """What each strategy trains at a given point of the budget, and with which learning rates: one rule for every family."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import nn
@@ -27,12 +28,22 @@ class Opening:
 def opening(model: Network, tuning: Tuning, share: float) -> Opening:
     """What `tuning` trains of `model` once a `share` of the budget in [0, 1] is spent."""
     groups = groups_of(model)
+    order = [group.name for group in groups]
+    key = key_at(order, tuning, share)
     if tuning.strategy == "bn-bias":
         learning = dict.fromkeys([*groups[0].parameters, *norms_and_biases(_without_auxiliary(groups))])
-        return Opening("bn-bias", tuple(learning), ())
-    names = _open_names(groups, tuning, share)
+        return Opening(key, tuple(learning), ())
+    names = _open_names(order, tuning, share)
     trained = tuple(parameter for group in groups if group.name in names for parameter in group.parameters)
-    return Opening(", ".join(names), trained, _still(model, set(trained), only_classifier=names == [CLASSIFIER]))
+    return Opening(key, trained, _still(model, set(trained), only_classifier=names == [CLASSIFIER]))
+
+
+def key_at(groups: Sequence[str], tuning: Tuning, share: float) -> str:
+    """The key of the `opening` at that share of the budget, for a network whose groups have these names.
+
+    It costs next to nothing, so that it can be asked for at every step.
+    """
+    return "bn-bias" if tuning.strategy == "bn-bias" else ", ".join(_open_names(groups, tuning, share))
 
 
 def _still(model: Network, trained: set[nn.Parameter], *, only_classifier: bool) -> tuple[nn.Module, ...]:
@@ -56,8 +67,8 @@ def _without_auxiliary(groups: tuple[Group, ...]) -> nn.Module:
     return nn.ModuleList(module for group in groups for module in group.modules)
 
 
-def _open_names(groups: tuple[Group, ...], tuning: Tuning, share: float) -> list[str]:
-    names = [group.name for group in groups]
+def _open_names(groups: Sequence[str], tuning: Tuning, share: float) -> list[str]:
+    names = list(groups)
     if tuning.strategy == "probe" or (tuning.strategy == "lp-ft" and share < tuning.probe_share):
         return names[:1]
     if tuning.strategy == "last-stages":

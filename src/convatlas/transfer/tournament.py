@@ -28,12 +28,11 @@ from convatlas.training.loop import resume, train
 from convatlas.training.outcome import heeding
 from convatlas.training.watch import Watch
 from convatlas.transfer.advice import advice_of
+from convatlas.transfer.known import CACHED_EPOCHS
 from convatlas.transfer.rounds import Rung, check_minutes, finalist_minutes, rounds_of, strategy_of, trials_of
 from convatlas.transfer.statistics import accuracy_over_folds, difference_over_folds
 from convatlas.transfer.tuning import RECEIPT, method_of
 
-CACHED_EPOCHS = 30
-"""A probe on cached features has so many at least, whatever the others have: they cost next to nothing."""
 FEW_PASSES, WANTED_PASSES = 3, 5
 """A finalist that passes fewer times over its images is told of; the minutes are named with which it would pass so often."""
 
@@ -95,6 +94,7 @@ class _Contest:
         self.parts = folds_of(self.pool.labels.tolist(), folds=plan.folds, seed=plan.seed)
         self.trials: list[Trial] = []
         self.haste: str | None = None
+        self.minutes = None if plan.minutes is None else finalist_minutes(plan)
 
     def play(self, rungs: Sequence[Rung]) -> list[list[str]]:
         """The rounds; the strategies that took part in each, best of the rung before first."""
@@ -102,6 +102,7 @@ class _Contest:
         baseline = [BASELINE] if any(strategy_of(recipe) == BASELINE for recipe in self.plan.recipes) else []
         reached = []
         for number, rung in enumerate(rungs, start=1):
+            self.see_clock(number)
             names = names[: rung.strategies]
             reached.append([*names, *baseline])
             # Fold by fold, so that a machine that grows slow does so for all.
@@ -133,8 +134,13 @@ class _Contest:
         """The recipe of a finalist."""
         return next(recipe for recipe in self.plan.recipes if strategy_of(recipe) == name)
 
+    def see_clock(self, rung: int) -> None:
+        """Before round `rung`: take from a finalist's minutes what trainings took beyond theirs, as the features of probes do."""
+        if self.plan.minutes is not None:
+            self.minutes = finalist_minutes(self.plan, rung=rung, seconds=sum(trial.seconds for trial in self.trials))
+
     def budgeted(self, name: str, share: float) -> Recipe:
-        """The recipe with its part of the budget. Cached features cost seconds, and have epochs enough in any case."""
+        """The recipe with its part of the budget. On cached features epochs cost seconds, and there are enough in any case."""
         recipe = self.recipe(name)
         cached = recipe.tuning is not None and recipe.tuning.cached
         if self.plan.epochs is not None:
@@ -142,7 +148,8 @@ class _Contest:
             return replace(recipe, epochs=max(epochs, CACHED_EPOCHS) if cached else epochs, minutes=None)
         if cached:
             return replace(recipe, epochs=CACHED_EPOCHS, minutes=None)
-        return replace(recipe, epochs=None, minutes=share * finalist_minutes(self.plan))
+        assert self.minutes is not None
+        return replace(recipe, epochs=None, minutes=share * self.minutes)
 
     def trial(self, name: str, rungs: Sequence[Rung], rung: int, *, fold: int, seed: int) -> Trial:
         """One training, from where it was left; one that cannot be trained is out, with its cause."""
@@ -184,13 +191,22 @@ class _Contest:
         """The data whose validation images are this fold's, and the others its training images."""
         held = self.parts[fold]
         kept = [i for number, part in enumerate(self.parts) if number != fold for i in part]
-        return replace(self.data, train=self.pool.subset(sorted(kept)), val=self.pool.subset(held))
+        return self.parted(sorted(kept), held)
+
+    def parted(self, train: Sequence[int], val: Sequence[int]) -> DataSet:
+        """The data with these images of the pool to train on, and those for validation; their names are parted likewise."""
+        split = self.data.split
+        if split is not None:
+            names = (*split["train"], *split["val"])
+            split = split | {"train": tuple(names[i] for i in train), "val": tuple(names[i] for i in val)}
+        return replace(self.data, train=self.pool.subset(train), val=self.pool.subset(val), split=split)
 
     def result(self, rungs: Sequence[Rung], reached: Sequence[Sequence[str]]) -> Tournament:
         """The standings, the winner trained on all images, its look at the test images, and the advice."""
         last = len(rungs)
         order = self.ranked(last, list(reached[-1]))
         winner = order[0]
+        self.see_clock(last + 1)
         self.refit(winner, rungs)
         for trial in self.trials:
             if trial.rung < last:
@@ -246,19 +262,27 @@ class _Contest:
             seconds=_mean(t.seconds for t in own),
             total_seconds=sum(t.seconds for t in self.trials if t.strategy == name),
             trained=own[-1].trained,
+            winner_seconds=self.winner_seconds(winner, name, rung),
         )
 
     def difference(self, winner: str, name: str, rung: int) -> Interval | None:
         """The winner's accuracy minus this one's, over the folds and seeds that both were trained with in that round."""
-        if name == winner:
+        pairs = self.pairs(winner, name, rung)
+        if name == winner or len(pairs) < 2:
             return None
+        first, second = ([trial.accuracy or 0.0 for trial in own] for own in zip(*pairs, strict=True))
+        n_images = min(sum(trial.n for trial, _ in pairs), len(self.pool))
+        return difference_over_folds(first, second, folds=self.plan.folds, n_images=n_images)
+
+    def winner_seconds(self, winner: str, name: str, rung: int) -> float | None:
+        """The winner's mean seconds of a training in that round, over the same folds and seeds."""
+        pairs = self.pairs(winner, name, rung)
+        return _mean(trial.seconds for trial, _ in pairs) if pairs else None
+
+    def pairs(self, winner: str, name: str, rung: int) -> list[tuple[Trial, Trial]]:
+        """The trainings of both in that round by the same fold and seed."""
         first, second = ({(t.fold, t.seed): t for t in self.of(each, rung)} for each in (winner, name))
-        both = sorted(first.keys() & second.keys())
-        if len(both) < 2:
-            return None
-        accuracies = ([each[key].accuracy or 0.0 for key in both] for each in (first, second))
-        n_images = min(sum(first[key].n for key in both), len(self.pool))
-        return difference_over_folds(*accuracies, folds=self.plan.folds, n_images=n_images)
+        return [(first[key], second[key]) for key in sorted(first.keys() & second.keys())]
 
     def refit(self, winner: str, rungs: Sequence[Rung]) -> None:
         """Train the winner on all images but the test images, and look at those once."""
@@ -266,8 +290,7 @@ class _Contest:
         final = self.of(winner, len(rungs))
         if self.recipe(winner).patience and recipe.epochs is not None:
             recipe = replace(recipe, epochs=max(1, round(_mean(t.epochs for t in final))))
-        empty = ImageSet(self.pool.images[:0], self.pool.labels[:0])
-        data = replace(self.data, train=self.pool, val=empty)
+        data = self.parted(range(len(self.pool)), ())
         folder = self.folder / WINNER
         _to_the_end(recipe, folder, data, self.watch, temperature=_typical_temperature(self.folder, final))
         if len(self.data.test):
@@ -293,6 +316,7 @@ def _to_the_end(recipe: Recipe, folder: Path, data: DataSet, watch: Watch, *, te
     if (folder / "recipe.json").exists():
         resume(folder, data=data, watch=watch, method=method)
     else:
+        storage.clear_unbegun(folder)
         train(recipe, folder, data=data, watch=watch, method=method)
 
 

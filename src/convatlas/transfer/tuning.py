@@ -31,7 +31,7 @@ from convatlas.transfer.calibration import fit_temperature
 from convatlas.transfer.freezing import check_still, fingerprints, freeze, frozen_tensors, sealed
 from convatlas.transfer.groups import classifier_of, groups_of
 from convatlas.transfer.losses import balanced_weights, tuned_loss
-from convatlas.transfer.strategies import make_tuning_optimizer, opening
+from convatlas.transfer.strategies import key_at, make_tuning_optimizer, opening
 
 RECEIPT = "receipt.json"
 COLOURS = 3
@@ -52,7 +52,9 @@ class FineTuning(Method):
         self._weights = class_weights
         self._temperature = temperature
         self.phases: list[FrozenPhase] = []
+        self._groups: tuple[str, ...] = ()
         self._key: str | None = None
+        self._placed = False
         self._since = 1
         self._before: dict[str, str] = {}
         self._first: list[tuple[torch.nn.Parameter, Tensor]] = []
@@ -78,6 +80,7 @@ class FineTuning(Method):
 
     def optimizer(self, model: Network, recipe: Recipe) -> Optimizer:
         """The recipe's optimizer over all that the strategy ever trains."""
+        self._groups = tuple(group.name for group in groups_of(model))
         if self.tuning.strategy == "l2-sp":
             below = [parameter for group in groups_of(model)[1:] for parameter in group.parameters]
             self._first = [(parameter, parameter.detach().clone()) for parameter in below]
@@ -147,30 +150,45 @@ class FineTuning(Method):
         return self._features
 
     def begin_epoch(self, run: Run) -> None:
-        """Open what the strategy opens at this point of the budget, and freeze the rest."""
-        now = opening(run.model, self.tuning, self._share(run))
+        """Nothing yet: what is open is decided step by step, and no step may be left of an epoch that is gone on with."""
+        self._placed = False
+
+    def begin_step(self, run: Run) -> None:
+        """Open what the strategy opens at this point of the budget, and freeze the rest: a phase may begin within an epoch."""
+        share = self._share(run)
+        if self._placed and key_at(self._groups, self.tuning, share) == self._key:
+            return
+        now = opening(run.model, self.tuning, share)
         freeze(run.model, now.trained, now.still)
+        self._placed = True
         if now.key == self._key:
             return
-        self._end_phase(run, epoch=run.position.epoch)
+        self._end_phase(run)
         self._key, self._since = now.key, run.position.epoch + 1
         self._before = fingerprints(frozen_tensors(run.model))
 
-    def _share(self, run: Run) -> float:
-        """The share of the budget that was spent when this epoch began."""
-        if run.recipe.epochs is not None:
-            return run.position.epoch / run.recipe.epochs
-        return (run.position.seconds - run.position.epoch_seconds) / (60 * (run.recipe.minutes or 1.0))
+    def begin_range_test(self, run: Run) -> None:
+        """Open what the strategy opens at the end: the rate that is found is for all of it. There is no receipt."""
+        now = opening(run.model, self.tuning, 1.0)
+        freeze(run.model, now.trained, now.still)
 
-    def _end_phase(self, run: Run, *, epoch: int) -> None:
+    def _share(self, run: Run) -> float:
+        """The share of the budget that is spent. The last step of epochs is always of the last phase, however few there are."""
+        if run.recipe.epochs is None:
+            return run.progress
+        steps = run.recipe.epochs * self.batches_in_epoch(run.recipe, run.data)
+        return 1.0 if run.position.step + 1 >= steps else run.position.step / steps
+
+    def _end_phase(self, run: Run) -> None:
         """Prove that what was frozen since the phase began still is what it was. Raises UserError that names what is not."""
         if self._key is None:
             return
+        here = run.position
         own = dict(run.model.named_parameters()) | dict(run.model.named_buffers())
         after = fingerprints({name: own[name] for name in self._before})
         phase = FrozenPhase(
             first_epoch=self._since,
-            last_epoch=epoch,
+            last_epoch=here.epoch + (here.batch > 0),
             frozen=len(self._before),
             tensors=len(own),
             trained_parameters=sum(each.numel() for name, each in run.model.named_parameters() if name not in self._before),
@@ -212,9 +230,15 @@ class FineTuning(Method):
             return logits.float().cpu()
 
     def end_epoch(self, run: Run, *, last: bool) -> None:
-        """After the last one, the receipt."""
-        if last:
-            self._end_phase(run, epoch=run.position.epoch)
+        """After the last one, the receipt; and a word if the run ended before the strategy's last phase."""
+        if not last:
+            return
+        if self._key not in (None, key_at(self._groups, self.tuning, 1.0)):
+            run.watch.note(
+                f"note: {self.tuning.strategy} ended before it had opened all that it opens (what learnt: {self._key}): "
+                "give it more time, or no --patience"
+            )
+        self._end_phase(run)
 
     def finish(self, run: Run, config: ModelConfig) -> ModelConfig:
         """With the preprocessing of the weights, and the temperature that fits the validation images best."""

@@ -33,6 +33,19 @@ def test_one_folder_of_classes_is_parted_class_by_class(tmp_path):
     assert "70/15/15" in data.description
 
 
+def test_the_share_that_is_asked_for_is_of_all_pictures_and_moves_no_test_image(tmp_path):
+    root = write_classes(tmp_path, each=20)
+    first, asked, none = load(root), load(root, parted=0.4), load(root, parted=0.0)
+    assert [len(asked.train), len(asked.val), len(asked.test)] == [18, 16, 6]
+    assert [len(none.train), len(none.val), len(none.test)] == [34, 0, 6]
+    assert first.split["test"] == asked.split["test"] == none.split["test"]
+    assert first.fingerprint == asked.fingerprint
+    assert "no splits: parted 45/40/15 into" in asked.description and "no splits: parted 85/0/15 into" in none.description
+    for same in (load(root, parted=0.15), load(root, validation=0.4)):  # as runs of earlier versions have them
+        assert (same.split, same.description) == (first.split, first.description)
+    refused(root, r"validation is 0\.81 of pictures without splits, .* Give one from 0 to 0\.8\.", parted=0.81)
+
+
 def test_the_same_files_and_seed_give_the_same_split_wherever_they_lie(tmp_path):
     first = load(write_classes(tmp_path / "here", each=20), seed=3)
     copied = shutil.copytree(tmp_path / "here", tmp_path / "there")

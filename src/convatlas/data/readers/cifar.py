@@ -126,7 +126,7 @@ def _from_archive(archive: Path, wanted: tuple[str, ...], *, md5: str | None) ->
                 if name in wanted and name not in contents and member.isfile() and member.size <= _MAX_BYTES:
                     content = tar.extractfile(member)
                     contents[name] = content.read() if content is not None else b""
-    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+    except (tarfile.TarError, OSError, EOFError, ValueError, zlib.error) as error:  # ValueError: numbers that are none
         raise UserError(f"{archive} is no sound .tar.gz: {error}", fix="Fetch it again.") from None
     for name in wanted:
         if name not in contents:

@@ -30,14 +30,16 @@ _MAX_BYTES = 12 * 2**30
 _TEST_SHARE = 0.15
 # Of what remains after the test images: 15 of the 85 per cent.
 _VAL_SHARE = 0.15 / 0.85
+_MOST_VAL = 0.8
 
 
 @dataclass(frozen=True)
 class Request:
     """How pictures are to be read: from which place, at which size in pixels, and what happens to unreadable ones.
 
-    `validation` is the share of train held out where only train is given beside test; `progress(what, done, total)` counts
-    folders and pictures. `crop` and `interpolation` are those of `decode_picture`. Fewer than `fewest_classes` are refused.
+    `validation` is the share of train held out where only train is given beside test, `parted` the share of all pictures where no
+    split is given (None: 15 %). `progress(what, done, total)` counts folders and pictures. `crop` and `interpolation` are those
+    of `decode_picture`. Fewer than `fewest_classes` are refused.
     """
 
     root: Path
@@ -49,6 +51,7 @@ class Request:
     crop: int | None = None
     interpolation: str = "bicubic"
     fewest_classes: int = 2
+    parted: float | None = None
 
 
 @dataclass(frozen=True)
@@ -122,9 +125,20 @@ def _arrange(splits: Mapping[str, Sequence[Listed]], request: Request) -> tuple[
         train, val = _parted(given["train"], share=request.validation, seed=request.seed)
         remark = ", ".join(part for part in ("no test split: val serves as test", held) if part)
         return {"train": train, "val": val, "test": given["val"]}, remark
+    share, remark = (_VAL_SHARE, PARTED) if request.parted is None else _shares_asked(request.parted)
     rest, test = _parted(given["train"], share=_TEST_SHARE, seed=0)
-    train, val = _parted(rest, share=_VAL_SHARE, seed=request.seed)
-    return {"train": train, "val": val, "test": test}, PARTED
+    train, val = _parted(rest, share=share, seed=request.seed)
+    return {"train": train, "val": val, "test": test}, remark
+
+
+def _shares_asked(validation: float) -> tuple[float, str]:
+    """Which share of what the test images leave is `validation` of all pictures, and how the parts are told."""
+    if not 0 <= validation <= _MOST_VAL:
+        what = f"validation is {validation:g} of pictures without splits, of which {_TEST_SHARE:g} are test images"
+        raise UserError(what, fix=f"Give one from 0 to {_MOST_VAL:g}.")
+    rest = 1 - _TEST_SHARE
+    parts = "/".join(f"{100 * part:.3g}" for part in (rest - validation, validation, _TEST_SHARE))
+    return validation / rest, f"no splits: parted {parts} into train, val and test"
 
 
 def _parted(listed: list[Listed], *, share: float, seed: int) -> tuple[list[Listed], list[Listed]]:
