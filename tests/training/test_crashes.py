@@ -122,6 +122,18 @@ def test_a_damaged_state_is_not_kept_in_place_of_an_intact_one(tmp_path):
     assert checkpoint.load_state(tmp_path, note=lambda _: None)["a"] == 1.0
 
 
+def test_what_cannot_be_read_counts_as_damaged_and_without_a_manifest_nothing_is_forgotten(tmp_path):
+    for value in (1.0, 2.0):
+        checkpoint.save_state(tmp_path, {"a": torch.tensor(value)})
+    (tmp_path / "state-2.pt").unlink()
+    (tmp_path / "state-2.pt").mkdir()  # which no process can read as a file, whatever its rights
+    checkpoint.forget_damaged(tmp_path)
+    assert [each.name for each in manifest.read(tmp_path).files] == ["state-1.pt"]
+    (tmp_path / manifest.FILE).write_text("{}")
+    checkpoint.forget_damaged(tmp_path)
+    assert (tmp_path / manifest.FILE).read_text() == "{}"
+
+
 @pytest.mark.parametrize("broken_at", ["config.json", "manifest.json"])
 def test_a_configuration_that_was_being_replaced_is_not_taken_for_damaged(tmp_path, monkeypatch, broken_at):
     model = create_model("lenet.pocket")

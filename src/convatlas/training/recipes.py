@@ -35,7 +35,7 @@ class NamedRecipe:
 
 
 MACHINES = {
-    "two cores": "two cores of an AMD EPYC with AVX-512 BF16, 0.4 TFLOP/s",
+    "two cores": "two cores of an AMD EPYC with AVX-512 BF16, 0.4 to 0.9 TFLOP/s as neighbours on the machine let them",
     "H100": "one NVIDIA H100",
     "H200": "one NVIDIA H200",
 }
