@@ -6,6 +6,7 @@ are noise. A speed-up is the median of the ratios within rounds, with its 95 % i
 has ResNet-50 at batch 16 only, few rounds, and in bf16 only where there are two formats.
 """
 
+import argparse
 import os
 import sys
 import time
@@ -111,12 +112,14 @@ def verdict(row: Row) -> str:
 
 def main(words: Sequence[str] | None = None) -> None:
     """Print the table, and a line for each network and batch."""
-    given = list(sys.argv[1:] if words is None else words)
-    names = [word for word in given if not word.startswith("-")] or list(NETWORKS)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("networks", nargs="*", default=list(NETWORKS))
+    parser.add_argument("--quick", action="store_true", help="resnet50 at batch 16, the best ways only")
+    options = parser.parse_args(words)
     print(where())
     print("| network | batch | way | time | speed-up (95 %) | error | set-up |\n|---|---|---|---|---|---|---|")
     done = []
-    for row in rows(names, quick="--quick" in given):
+    for row in rows(options.networks, quick=options.quick):
         done.append(row)
         print("\n".join(lines(row)), flush=True)
     print("\n" + "\n".join(verdict(row) for row in done))
