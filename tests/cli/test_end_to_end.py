@@ -239,7 +239,7 @@ def test_a_killed_training_goes_on_to_the_same_result(tmp_path):
 
 def test_a_stopped_comparison_keeps_what_is_finished_and_goes_on(tmp_path):
     models = "lenet.pocket,alexnet.pocket,lenet5"
-    process = begin(tmp_path, "compare", "--models", models, *DIGITS, "--epochs", "3", "--threads", "1", "--out", "c")
+    process = begin(tmp_path, "compare", "--models", models, *DIGITS, "--epochs", "3", "--threads", "2", "--out", "c")
     for _ in range(600):
         if process.poll() is not None or (tmp_path / "c/runs/alexnet.pocket-seed0/summary.json").exists():
             break
@@ -259,7 +259,7 @@ def test_a_stopped_comparison_keeps_what_is_finished_and_goes_on(tmp_path):
     said = json.loads(again.stdout)
     assert said["complete"]
     begun = [json.loads(each.read_text())["choices"]["threads"] for each in (tmp_path / "c" / "runs").glob("*/summary.json")]
-    assert begun == [1, 1, 1], "runs that had not begun have as many as the first"
+    assert begun == [2, 2, 2], "runs that had not begun have as many as the first"
     assert said["rows"][0]["accuracy"] == partial["rows"][0]["accuracy"]
 
 
