@@ -91,12 +91,12 @@ def beginning(path: Path) -> Iterator[None]:
         raise
 
 
-def clear_unbegun(path: Path, *, first: str = "recipe.json") -> None:
-    """Take away the folder `path` if a crash broke off before its file `first` was there, and nothing else is in it.
+def clear_unbegun(path: Path) -> None:
+    """Take away the run folder `path` if a crash broke off before its `recipe.json` was there, and nothing else is in it.
 
     For those who hold the folder above it: beside others, who may just be beginning it, that would not be safe.
     """
-    if not path.is_dir() or (path / first).exists():
+    if not path.is_dir() or (path / "recipe.json").exists():
         return
     sweep(path)
     with suppress(OSError):  # what else is there is not ours, and refused when the run begins
