@@ -121,6 +121,16 @@ def test_train_eval_predict_on_own_pictures(tmp_path):
     assert sum(predicted[0]["probabilities"]) == pytest.approx(1.0, abs=1e-4)
 
 
+def test_strong_augmentation_stands_in_the_recipe(tmp_path):
+    words = ["--augment", "trivial", "--mixup", "0.2", "--cutmix", "1", "--validation", "0.2"]
+    result = command("train", "lenet.pocket", "--data", "shapes", "--epochs", "1", *words, "--out", "strong", folder=tmp_path)
+    assert result.returncode == 0, result.stderr
+    recipe = json.loads((tmp_path / "strong/recipe.json").read_text())
+    assert (recipe["augment"], recipe["mixup"], recipe["cutmix"]) == ("trivial", 0.2, 1.0)
+    (metrics,) = map(json.loads, (tmp_path / "strong/metrics.jsonl").read_text().splitlines())
+    assert 0 < metrics["train_loss"] < 3
+
+
 def test_eval_without_its_data_says_how_to_give_it(tmp_path):
     root = picture_folder(tmp_path / "pictures")
     words = ["--data", "folder", "--data-root", root, "--epochs", "1", "--batch-size", "8", "--image-size", "32"]

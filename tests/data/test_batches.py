@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from convatlas.data import batches
 from convatlas.data.batches import scaled, training_batches
 from convatlas.data.dataset import ImageSet
+from convatlas.data.mixing import Mixing
+from convatlas.data.operating import operate
 from convatlas.errors import UserError
 
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
@@ -173,9 +175,72 @@ def test_the_shares_of_all_processes_make_the_batch_of_one(ranks, n):
         assert all(len(y) == 16 // ranks for share in parts for _, y in share)
 
 
+@pytest.mark.parametrize("augment", ["trivial", "rand"])
+def test_operations_are_done_to_whole_images_before_they_are_mirrored_and_shifted(monkeypatch, augment):
+    images, seen = patterned(), []
+    monkeypatch.setattr(batches, "operate", lambda batch, drawn: seen.append((batch.clone(), drawn)) or operate(batch, drawn))
+    still = by_label(epoch(images, augment=augment, flip=False, crop=0))
+    moved = by_label(epoch(images, augment=augment))
+    assert all(torch.equal(batch, other) for (batch, _), (other, _) in zip(seen[:4], seen[4:], strict=True))
+    changed = sum(not torch.equal(still[label], images.images[label].float()) for label in still)
+    assert changed > len(still) / 2
+    for label, x in moved.items():
+        framed = F.pad(still[label], (3, 3, 3, 3))
+        windows = torch.cat([frame.unfold(1, 12, 1).unfold(2, 12, 1) for frame in (framed, framed.flip(2))], dim=1)
+        assert any(torch.equal(x, windows[:, dy, dx]) for dy in range(14) for dx in range(7))
+
+
+@pytest.mark.parametrize("memory_format", LAYOUTS)
+@pytest.mark.parametrize(("channels", "size"), [(3, None), (1, 8)])
+def test_batches_with_everything_lie_in_memory_as_asked_for(channels, size, memory_format):
+    how = {"mean": (0.3,) * channels, "std": (0.2,) * channels, "augment": "rand", "mixing": Mixing(0.4, 1.0, 70)}
+    wide = epoch(patterned(channels=channels), size=size, memory_format=memory_format, **how)
+    narrow = epoch(patterned(channels=channels), size=size, memory_format=memory_format, dtype=torch.bfloat16, **how)
+    for (x, y), (short, again) in zip(wide, narrow, strict=True):
+        assert x.is_contiguous(memory_format=memory_format) and short.is_contiguous(memory_format=memory_format)
+        assert x.shape == (16, channels, size or 12, size or 12) and short.dtype == torch.bfloat16
+        assert torch.equal(y, again)
+        torch.testing.assert_close(short.float(), x, rtol=2e-2, atol=2e-2)
+
+
+@pytest.mark.parametrize("augment", ["trivial", "rand"])
+def test_operations_follow_from_seed_epoch_and_batch(augment):
+    images, how = patterned(), {"augment": augment, "mixing": Mixing(0.4, 1.0, 70)}
+    whole = list(epoch(images, **how))
+    assert same(epoch(images, start=2, **how), whole[2:])
+    assert same(epoch(images, memory_format=torch.contiguous_format, **how), whole)
+    assert not same(epoch(images, number=1, **how), whole) and not same(epoch(images, seed=6, **how), whole)
+
+
+def test_mixed_images_are_shared_by_processes_as_one_would_have_them():
+    images, how = patterned(), {"augment": "rand", "cutout": 4, "mixing": Mixing(0.4, 1.0, 70)}
+    parts = [list(epoch(images, rank=rank, ranks=2, **how)) for rank in (0, 1)]
+    joined = [tuple(torch.cat(pieces) for pieces in zip(*shares, strict=True)) for shares in zip(*parts, strict=True)]
+    assert same(joined, epoch(images, **how))
+    assert all(len(x) == len(y) == 8 for share in parts for x, y in share)
+
+
+@pytest.mark.parametrize("mixing", [Mixing(0.4, 0.0, 70), Mixing(0.0, 1.0, 70)])
+def test_images_are_mixed_as_their_labels_say(mixing):
+    """Each image has its own number as its pixels, so that the mean of the pixels is that of the shares."""
+    images = ImageSet(torch.arange(70).to(torch.uint8).view(70, 1, 1, 1).repeat(1, 3, 12, 12), torch.arange(70))
+    shown = list(epoch(images, crop=0, mixing=mixing))
+    for x, shares in shown:
+        assert shares.shape == (16, 70) and torch.allclose(shares.sum(1), torch.ones(16))
+        torch.testing.assert_close(x.mean((1, 2, 3)), shares @ torch.arange(70.0), rtol=1e-4, atol=1e-3)
+    assert any(bool((shares.amax(1) < 0.99).any()) for _, shares in shown)
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
+        ({"augment": "light"}, "no augmentation called 'light'. Choose from none, trivial, rand"),
+        (
+            {"augment": "rand", "images": ImageSet(torch.zeros(70, 3, 12, 10, dtype=torch.uint8), torch.arange(70))},
+            "images of 12x10",
+        ),
+        ({"mixing": Mixing(-1.0, 0.0, 70)}, "mixup is -1.0"),
+        ({"mixing": Mixing(1.0, 0.0, 10)}, "of 10 classes"),
         ({"flip_rule": "always"}, "no flip rule called 'always'. Choose random or alternating"),
         ({"crop_fill": "ones"}, "no crop fill called 'ones'. Choose zeros or reflect"),
         ({"size": 0}, "scaled to 0 pixels"),
@@ -188,4 +253,4 @@ def test_the_shares_of_all_processes_make_the_batch_of_one(ranks, n):
 )
 def test_settings_that_do_not_fit_are_refused(changes, reason):
     with pytest.raises(UserError, match=reason):
-        next(epoch(patterned(), **changes))
+        next(epoch(**({"images": patterned()} | changes)))

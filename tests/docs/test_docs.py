@@ -299,7 +299,7 @@ def _command_parses(line: str) -> bool:
     models += [given["first"], given["second"]] if name == "diff" else []
     models += [given.get("name"), *(given.get("names") or [])] if name in ("show", "draw", "look", "gradients") else []
     assert all(model in MODELS or model.startswith("runs/") or ".py:" in model for model in models if model), line
-    if {"batch_size", "data"} <= given.keys():
+    if {"batch_size", "data", "crop"} <= given.keys():
         assert given["data"] in CATALOG, line
         fields = {field.name for field in dataclasses.fields(Recipe)}
         settings = {k: v for k, v in given.items() if k in fields and v is not None}

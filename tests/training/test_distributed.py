@@ -31,6 +31,7 @@ AS_ONE = {
     "lenet": {"model": "lenet.pocket", **SGD},
     "batchnorm": {"model": "resnet.pocket", "sync_batchnorm": True, **SGD, "epochs": 1},
     "norms without scale": {"model": "compact300k", "sync_batchnorm": True, "ema": 0.9, **SGD, "epochs": 1},
+    "mixed": {"model": "lenet.pocket", "augment": "rand", "mixup": 0.4, "cutmix": 1.0, **SGD},
     "muon": {"model": "lenet.pocket", "optimizer": "muon", "lr": 0.002, "epochs": 2, "clip_grad": 0.0},
 }
 APART = {"model": "resnet.pocket", "epochs": 6, "lr": 0.01}

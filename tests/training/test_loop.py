@@ -15,6 +15,7 @@ from convatlas.training.checkpoint import load_model, load_state
 from convatlas.training.evaluate import evaluate
 from convatlas.training.loop import resume, train
 from convatlas.training.outcome import Stopped
+from convatlas.training.recipe import check_recipe
 
 from .makers import CLASSES, StopAfter, small_data, small_recipe
 
@@ -68,8 +69,9 @@ def test_same_seed_same_run_other_seed_other_run(tmp_path):
         {"model": "vgg.pocket"},  # dropout draws from torch's own random state
         {"model": "efficientnet.pocket", "cutout": 8},
         {"precision": "bf16", "model": "lenet.pocket"},
+        {"augment": "trivial", "mixup": 0.4, "cutmix": 1.0},
     ],
-    ids=["adamw", "ema", "sgd", "dropout", "cutout", "bf16"],
+    ids=["adamw", "ema", "sgd", "dropout", "cutout", "bf16", "mixed"],
 )
 def test_stopped_and_resumed_is_the_unbroken_run(tmp_path, changes, monkeypatch):
     """On small images, since what a state holds does not depend on their size; LeNet-5 takes no smaller ones than 32x32."""
@@ -126,6 +128,37 @@ def test_augmentation_that_does_not_fit_is_refused_before_anything_is_written(tm
     with pytest.raises(UserError, match=said):
         train(small_recipe(**changes), tmp_path / "run", data=small_data(size=16))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_strong_augmentation_makes_training_harder_and_networks_still_learn(tmp_path):
+    changes = {
+        "plain": {},
+        "one": {"augment": "trivial"},
+        "two": {"augment": "rand"},
+        "up": {"mixup": 0.4},
+        "cut": {"cutmix": 1.0},
+    }
+    made = {
+        name: train(small_recipe(epochs=6, **settings), tmp_path / name, data=small_data(size=16))
+        for name, settings in changes.items()
+    }
+    losses = {name: read_metrics(tmp_path / name / "metrics.jsonl")[-1].train_loss for name in made}
+    assert all(losses[name] > losses["plain"] + 0.05 for name in made if name != "plain")
+    assert all(summary.val_accuracy > 0.5 for summary in made.values())
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"augment": "light"}, "no augment called 'light'"),
+        ({"mixup": -0.1}, "mixup is -0.1"),
+        ({"cutmix": float("nan")}, "cutmix is nan"),
+        ({"cutmix": 101.0}, "cutmix is 101.0. Give an alpha above 0, or 0 to do without, at most 100."),
+    ],
+)
+def test_augmentation_that_does_not_exist_is_refused(changes, said):
+    with pytest.raises(UserError, match=said):
+        check_recipe(small_recipe(**changes))
 
 
 def test_a_state_of_an_earlier_version_goes_on(tmp_path):

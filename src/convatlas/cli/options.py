@@ -36,6 +36,14 @@ Patience = Annotated[int, typer.Option("--patience", help="End after so many epo
 Flip = Annotated[bool | None, typer.Option("--flip/--no-flip", help="Mirror half of the images (default: not for digits).")]
 Crop = Annotated[int | None, typer.Option("--crop", help="Shift images by up to this many pixels (default: an eighth).")]
 Cutout = Annotated[int, typer.Option("--cutout", help="Blank a square of this side, in pixels.")]
+Augment = Annotated[
+    str,
+    typer.Option(
+        "--augment", help="none; trivial: one operation of any strength an image (TrivialAugment); rand: two (RandAugment)."
+    ),
+]
+MixUp = Annotated[float, typer.Option("--mixup", help="MixUp's alpha; 0: none.")]
+CutMix = Annotated[float, typer.Option("--cutmix", help="CutMix's alpha; 0: none.")]
 Validation = Annotated[float, typer.Option("--validation", help="Share of the training images held out for validation.")]
 DataFraction = Annotated[float, typer.Option("--data-fraction", help="Train on this share of the training images.")]
 ImageSize = Annotated[int | None, typer.Option("--image-size", help="Resize images to this many pixels a side.")]

@@ -11,6 +11,8 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from convatlas.data.augment import FILLS, Draws, blank, draw, mirror_, normalise, shifted_crop
 from convatlas.data.dataset import ImageSet
+from convatlas.data.mixing import Mixing
+from convatlas.data.operating import draw_operations, operate
 from convatlas.errors import UserError
 
 FLIP_RULES = ("random", "alternating")
@@ -50,24 +52,31 @@ def training_batches(
     size: int | None = None,
     rank: int = 0,
     ranks: int = 1,
+    augment: str = "none",
+    mixing: Mixing | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """One epoch of shuffled, augmented, normalised batches: images (batch, C, H, W) in `dtype`, labels int64 (batch,).
 
-    Order and augmentation are pure functions of (seed, epoch, batch index), the same on every `device`: beginning at batch
-    `start` yields exactly what an unbroken epoch would have yielded from there, whatever else draws random numbers. `crop` is
-    the padding of the shifted crop and `cutout` the side of the blanked square, both in pixels (0: none). The last incomplete
-    batch is dropped, unless it is the only one.
+    Order and augmentation are pure functions of (seed, epoch, batch index), the same on every `device` (with `augment`, to within
+    the rounding of a grey level): beginning at batch `start` yields exactly what an unbroken epoch would have yielded from there,
+    whatever else draws random numbers. `crop` is the padding of the shifted crop and `cutout` the side of the blanked square,
+    both in pixels (0: none). The last incomplete batch is dropped, unless it is the only one.
 
     `flip_rule` "random" mirrors each image with probability 1/2, each time anew; "alternating" in every second epoch, from the
     first or the second on as a coin decides that is tossed once for each image and seed (Jordan 2024, arXiv:2404.00498, section
     3.6). `crop_fill` is what the crop moves in, "zeros" or "reflect" (the image mirrored at its border). With `size` the images
     are scaled to size x size pixels first, bilinear with antialiasing (progressive resizing); scaled sets are kept, not made anew
     for each epoch. `rank` of `ranks` processes gets its contiguous share of each batch, the shares together being what one
-    process would get; `batch_size` counts the images of all. On an accelerator the set is kept there as uint8 (if it has
-    8 GiB at most) and augmented there. Raises UserError for settings that do not fit the images or each other.
+    process would get; `batch_size` counts the images of all. `augment` "trivial" or "rand" does drawn operations to whole images,
+    which must be squares, before they are mirrored and shifted (TrivialAugment and RandAugment, in the order that the code of
+    Müller & Hutter 2021 has, automl/trivialaugment). With `mixing` images are mixed at last, those of the batch of all processes,
+    and labels are the shares of the classes, float32 (batch, classes). On an accelerator the set is kept there as uint8 (if it
+    has 8 GiB at most) and augmented there. Raises UserError for settings that do not fit the images or each other.
     """
     extent = (images.images.shape[2], images.images.shape[3]) if size is None else (size, size)
     check_augmentation(extent, crop=crop, cutout=cutout, flip_rule=flip_rule, crop_fill=crop_fill)
+    if augment != "none" and extent[0] != extent[1]:
+        raise UserError(f"images of {extent[0]}x{extent[1]} pixels cannot be turned and shorn", fix="Load them as squares.")
     _check_shares(len(images), batch_size, rank, ranks)
     stored = prepared(images.images, size=size, device=torch.device(device), memory_format=memory_format)
     coins = _coins(len(images), seed) if flip and flip_rule == "alternating" else None
@@ -78,12 +87,19 @@ def training_batches(
         draws = draw(len(chosen), size=extent, flip=flip and coins is None, crop=crop, cutout=cutout, generator=generator)
         if coins is not None:
             draws = replace(draws, mirrored=coins[chosen] ^ (epoch % 2 == 1))
-        # Drawn for the images of all processes, so that each gets what one alone would have got.
+        operated = draw_operations(len(chosen), augment=augment, generator=generator_of(seed, epoch, f"operations {index}"))
+        # Drawn for the images of all processes, so that each gets what one alone would have got. Any may be mixed with any.
         first, last = (len(chosen) * share // ranks for share in (rank, rank + 1))
-        chosen, draws = chosen[first:last], draws.part(first, last)
-        batch = _moved(_chosen(stored, chosen, memory_format).to(device), draws, crop=crop, fill=crop_fill)
+        begin, end = (first, last) if mixing is None else (0, len(chosen))
+        chosen, draws, operated = chosen[begin:end], draws.part(begin, end), operated and operated.part(begin, end)
+        batch = _chosen(stored, chosen, memory_format).to(device)
+        batch = _moved(batch if operated is None else operate(batch, operated), draws, crop=crop, fill=crop_fill)
         batch = normalise(batch, mean=mean, std=std, dtype=dtype, memory_format=memory_format)
-        yield _blanked(batch, draws, side=cutout), images.labels[chosen].to(device)
+        batch, labels = _blanked(batch, draws, side=cutout), images.labels[chosen]
+        if mixing is not None:
+            generator = generator_of(seed, epoch, f"mix {index}")
+            batch, labels = (each[first:last] for each in mixing.done(batch, labels, generator=generator))
+        yield batch, labels.to(device)
 
 
 def evaluation_batches(

@@ -1,6 +1,7 @@
 """Two images of a batch made one, and their labels with them: MixUp and CutMix."""
 
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +11,19 @@ from convatlas.errors import UserError
 
 LARGEST_ALPHA = 100.0
 """Beyond it the share is one half, and nothing is drawn any more."""
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """How the images of a batch are mixed: the alphas of MixUp and CutMix (0: off), and how many classes there are."""
+
+    mixup: float
+    cutmix: float
+    num_classes: int
+
+    def done(self, images: Tensor, labels: Tensor, *, generator: Generator) -> tuple[Tensor, Tensor]:
+        """The images mixed, and the shares of their classes: see `mixed`."""
+        return mixed(images, labels, num_classes=self.num_classes, mixup=self.mixup, cutmix=self.cutmix, generator=generator)
 
 
 def mixed(

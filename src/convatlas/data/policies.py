@@ -16,15 +16,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from convatlas.data.augment import normalise
 from convatlas.data.batches import centre, generator_of, prepared
 from convatlas.data.dataset import ImageSet
 from convatlas.data.mixing import check_mixing, mixed
+from convatlas.data.operating import Drawn, draw_operations, moved_by, recolour_, sampled
 from convatlas.data.policy_names import POLICIES
-from convatlas.data.policy_ops import OPERATIONS, PIXEL_OPERATIONS, matrices
+from convatlas.data.policy_ops import OPERATIONS
 from convatlas.errors import UserError, unknown_name
 
 AREA = (0.35, 1.0)
@@ -39,31 +39,6 @@ CROP = 7 / 8
 # With these areas and aspects one of five cuts sticks out, and one of ten million photographs has none that does not.
 _TRIES = 10
 _TWICE = 2
-_STEPS = 30
-
-
-@dataclass(frozen=True)
-class Space:
-    """How strong operations get at most: `shear` in pixels a pixel, `translate` in shares of the side, `rotate` in degrees,
-    `enhance` in what is added to or taken from a factor of 1, `posterize` in bits that are dropped of 8.
-    """
-
-    shear: float
-    translate: float
-    rotate: float
-    enhance: float
-    posterize: int
-
-
-WIDE = Space(shear=0.99, translate=32 / 224, rotate=135, enhance=0.99, posterize=6)
-"""TrivialAugment's, as its authors' code has it under `wide_standard` (Müller & Hutter 2021, section 3; automl/trivialaugment);
-the 32 pixels there are a share of the 224 that photographs have."""
-STANDARD = Space(shear=0.3, translate=150 / 331, rotate=30, enhance=0.9, posterize=4)
-"""AutoAugment's (Cubuk et al. 2019, its list of operations), which RandAugment keeps (Cubuk et al. 2020, section 3)."""
-RAND_OPERATIONS = 2
-RAND_MAGNITUDE = (9.0, 1.5)
-"""Mean and deviation of RandAugment's strength, of 30. N = 2 and M = 9 are those of Cubuk et al. 2020, section 4.4, for
-ResNet-50; the paper does without the noise, which is timm's (0.5 of 10)."""
 
 
 @dataclass(frozen=True)
@@ -71,19 +46,17 @@ class PolicyDraws:
     """What chance decided for N images; None where that is not done.
 
     `box` float64 (4, N) is what is cut out: left, top, width and height in shares of the side. `mirrored` is bool (N,).
-    `operations` int64 (L, N) are places in OPERATIONS, one after the other, and `strengths` float32 (L, N) theirs, in the units
-    of `convatlas.data.policy_ops`.
+    `operated` is what is done beyond that.
     """
 
     box: Tensor | None
     mirrored: Tensor | None
-    operations: Tensor | None
-    strengths: Tensor | None
+    operated: Drawn | None = None
 
     def part(self, first: int, last: int) -> "PolicyDraws":
         """What was drawn for images `first` up to but not including `last`."""
-        drawn = (self.box, self.mirrored, self.operations, self.strengths)
-        return PolicyDraws(*(None if each is None else each[..., first:last] for each in drawn))
+        box, mirrored = (None if each is None else each[..., first:last] for each in (self.box, self.mirrored))
+        return PolicyDraws(box, mirrored, self.operated and self.operated.part(first, last))
 
 
 def stored_side(size: int) -> int:
@@ -98,39 +71,12 @@ def draw_policy(n: int, *, policy: str, flip: bool, generator: Generator) -> Pol
     """
     check_policy(policy)
     if policy == "none":
-        return PolicyDraws(None, None, None, None)
+        return PolicyDraws(None, None)
     box = _boxes(n, generator)
     mirrored = torch.rand(n, generator=generator) < 0.5 if flip else None
     if policy == "light":
-        return PolicyDraws(box, mirrored, None, None)
-    layers = 1 if policy == "trivial" else RAND_OPERATIONS
-    operations = torch.randint(0, len(OPERATIONS), (layers, n), generator=generator)
-    if policy == "trivial":
-        shares = torch.randint(0, _STEPS + 1, (layers, n), generator=generator) / _STEPS
-    else:
-        mean, deviation = RAND_MAGNITUDE
-        shares = (mean + deviation * torch.randn(layers, n, generator=generator)).clamp(0, _STEPS) / _STEPS
-    signs = torch.randint(0, 2, (layers, n), generator=generator) * 2 - 1
-    space = WIDE if policy == "trivial" else STANDARD
-    return PolicyDraws(box, mirrored, operations, strengths(operations, shares, signs, space=space))
-
-
-def strengths(operations: Tensor, shares: Tensor, signs: Tensor, *, space: Space) -> Tensor:
-    """What operations (places in OPERATIONS) take, float32, at these shares (0 to 1) of the strongest and signs (-1 or 1).
-
-    All of one shape. Bits and thresholds have no sign; brightness, colour, contrast and sharpness are factors about 1.
-    """
-    enhancing = ("brightness", "colour", "contrast", "sharpness")
-    reach = {"shear x": space.shear, "shear y": space.shear, "translate x": space.translate, "translate y": space.translate}
-    reach |= {"rotate": space.rotate} | dict.fromkeys(enhancing, space.enhance)
-    most, base = (
-        torch.tensor([values.get(name, 0.0) for name in OPERATIONS])[operations]
-        for values in (reach, dict.fromkeys(enhancing, 1.0))
-    )
-    found = base + most * shares * signs
-    bits, threshold = 8 - (shares * space.posterize).round(), 255 - 255 * shares
-    found = torch.where(operations == OPERATIONS.index("posterize"), bits, found)
-    return torch.where(operations == OPERATIONS.index("solarize"), threshold, found)
+        return PolicyDraws(box, mirrored)
+    return PolicyDraws(box, mirrored, draw_operations(n, augment=policy, generator=generator))
 
 
 def apply_policy(images: Tensor, draws: PolicyDraws, *, size: int) -> Tensor:
@@ -140,10 +86,9 @@ def apply_policy(images: Tensor, draws: PolicyDraws, *, size: int) -> Tensor:
     """
     if draws.box is None:
         return centre(images, size)
-    cut = _sampled(images, _origins(draws), size)
-    if draws.operations is not None and draws.strengths is not None:
-        for operations, drawn in zip(draws.operations, draws.strengths, strict=True):
-            _change_(cut, operations, drawn)
+    cut = sampled(images, _origins(draws), size)
+    if draws.operated is not None:
+        recolour_(cut, draws.operated)
     return cut
 
 
@@ -261,7 +206,7 @@ def _boxes(n: int, generator: Generator) -> Tensor:
 
 
 def _origins(draws: PolicyDraws) -> Tensor:
-    """Where each point of an output comes from in its image, float64 (N, 2, 3), in shares of the sides from the corners."""
+    """Where each point of an output comes from in its image, float64 (N, 3, 3), in shares of the sides from the corners."""
     assert draws.box is not None
     left, top, width, height = draws.box
     found = torch.zeros(len(left), 3, 3, dtype=torch.float64)
@@ -269,34 +214,7 @@ def _origins(draws: PolicyDraws) -> Tensor:
     if draws.mirrored is not None:
         found[:, 0, 2] = torch.where(draws.mirrored, left + width, left)
         found[:, 0, 0] = torch.where(draws.mirrored, -width, width)
-    if draws.operations is not None and draws.strengths is not None:
-        for operations, drawn in zip(draws.operations, draws.strengths, strict=True):
-            found = found @ matrices(operations, drawn)
-    return found[:, :2]
-
-
-def _sampled(images: Tensor, origins: Tensor, size: int) -> Tensor:
-    """The images sampled where `origins` (N, 2, 3) says, bilinear and mirrored at their borders: uint8 (N, C, size, size)."""
-    # From shares to the -1 .. 1 of grid_sample, at the middle of each pixel.
-    origins = (2 * origins).to(torch.float32).to(images.device)
-    middles = (torch.arange(size, device=images.device, dtype=torch.float32) + 0.5) / size
-    grid = torch.empty(len(images), size, size, 2, device=images.device)
-    for i in (0, 1):
-        across, down, offset = origins[:, i].T[..., None, None]
-        torch.add(across * middles, down * middles[:, None] + (offset - 1), out=grid[..., i])
-    sampled = F.grid_sample(images.to(torch.float32), grid, mode="bilinear", padding_mode="reflection", align_corners=False)
-    return sampled.round_().clamp_(0, 255).to(torch.uint8)
-
-
-def _change_(images: Tensor, operations: Tensor, strengths: Tensor) -> None:
-    """Those operations that leave pixels where they are done to `images`, in place."""
-    for name, operation in PIXEL_OPERATIONS.items():
-        chosen = (operations == OPERATIONS.index(name)).nonzero().flatten()
-        if len(chosen):
-            changed = operation(images.index_select(0, chosen.to(images.device)), strengths[chosen].to(images.device))
-            # index_copy_ goes value by value and takes ten times as long.
-            for place, image in zip(chosen.tolist(), changed, strict=True):
-                images[place] = image
+    return found if draws.operated is None else moved_by(draws.operated, found)
 
 
 def _words(draws: PolicyDraws, i: int) -> str:
@@ -305,8 +223,8 @@ def _words(draws: PolicyDraws, i: int) -> str:
     said = [f"{float(draws.box[2, i] * draws.box[3, i]):.0%} of it"]
     if draws.mirrored is not None and draws.mirrored[i]:
         said.append("mirrored")
-    if draws.operations is not None and draws.strengths is not None:
-        pairs = zip(draws.operations[:, i].tolist(), draws.strengths[:, i].tolist(), strict=True)
+    if draws.operated is not None:
+        pairs = zip(draws.operated.operations[:, i].tolist(), draws.operated.strengths[:, i].tolist(), strict=True)
         said += [f"{OPERATIONS[place]}{_measure(OPERATIONS[place], strength)}" for place, strength in pairs]
     return ", ".join(said)
 

@@ -7,3 +7,5 @@ POLICIES: dict[str, str] = {
     "rand": "light, and two operations of about one strength (RandAugment)",
 }
 """Each policy in a few words, from the weakest on."""
+OPERATIONS_DRAWN = ("none", "trivial", "rand")
+"""What may be drawn of operations alone, where images are shifted and mirrored and not cut."""

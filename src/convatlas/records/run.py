@@ -46,6 +46,10 @@ class Recipe:
 
     With `patience` the run ends once the loss on validation was no better for so many epochs, and the best epoch's weights are
     kept (0: it never does). `tuning` is there where a pretrained network is fine-tuned.
+
+    `augment` is what is done to each image before it is mirrored and shifted: "none", or the drawn operations of "trivial" or
+    "rand" (`convatlas.data.operating`); `mixup` and `cutmix` are the alphas by which images of a batch are mixed (0: off). Where
+    there is `tuning`, its own `policy`, `mixup` and `cutmix` hold instead.
     """
 
     model: str
@@ -89,6 +93,9 @@ class Recipe:
     code_sha256: str | None = None
     patience: int = 0
     tuning: Tuning | None = None
+    augment: str = "none"
+    mixup: float = 0.0
+    cutmix: float = 0.0
 
     @property
     def shared(self) -> "Recipe":

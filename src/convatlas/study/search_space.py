@@ -18,7 +18,7 @@ from convatlas.training.recipe import NAMES, RANGES
 Value = bool | int | float | str
 TUNABLE = (
     "optimizer", "lr", "momentum", "weight_decay", "schedule", "warmup", "label_smoothing", "ema", "clip_grad", "flip", "crop",
-    "cutout", "flip_rule", "crop_fill", "bias_lr", "classifier_lr",
+    "cutout", "flip_rule", "crop_fill", "bias_lr", "classifier_lr", "augment", "mixup", "cutmix",
 )  # fmt: skip
 """Settings of a recipe that may be tuned. The others are the study's own: model, data, budget (the batch size decides the number
 of steps), seed, how a network is judged, and what only the machine decides."""

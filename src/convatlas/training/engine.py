@@ -33,7 +33,7 @@ from convatlas.training.wide import widened
 Answer = Callable[[Tensor], tuple[tuple[float, Tensor], ...]]
 """Makes of a batch the pairs (weight in the loss, logits), as `Network.training_logits` does."""
 Batch = tuple[Tensor, Tensor]
-"""Images (N, C, H, W) and labels (N,)."""
+"""Images (N, C, H, W), and labels (N,) or their shares (N, classes)."""
 ASSUMED_SPEED = {"cpu": 2e11, "cuda": 2e13}
 """Floating-point operations a second, roughly, by which the length of a run is guessed; a guess decides only what is tried."""
 WORTH_TRYING_CONVOLUTIONS = 300.0

@@ -3,6 +3,8 @@
 import math
 
 from convatlas.arith.schedules import SCHEDULES
+from convatlas.data.mixing import LARGEST_ALPHA
+from convatlas.data.policy_names import OPERATIONS_DRAWN
 from convatlas.errors import UserError, unknown_name
 from convatlas.records.run import Recipe
 from convatlas.training.optim import OPTIMIZERS
@@ -19,6 +21,7 @@ NAMES = {
     "device": DEVICES,
     "flip_rule": ("random", "alternating"),
     "crop_fill": ("zeros", "reflect"),
+    "augment": OPERATIONS_DRAWN,
     "test_average": tuple(TEST_AVERAGES),
     "compile": ("auto", "on", "off", "graphs"),
     "convolutions": ("auto", "stock", "trial"),
@@ -39,6 +42,8 @@ RANGES: dict[str, tuple[float, float, str]] = {
     "clip_grad": (0, 1e12, "a number of 0 or more (0: no clipping)"),
     "crop": (0, 64, "a whole number of pixels from 0 to 64"),
     "cutout": (0, 1024, "a whole number of pixels of 0 or more"),
+    "mixup": (0, LARGEST_ALPHA, "an alpha above 0, or 0 to do without"),
+    "cutmix": (0, LARGEST_ALPHA, "an alpha above 0, or 0 to do without"),
     "validation": (0, 0.9, "a share of the training images from 0 (nothing to choose by) to 0.9"),
     "bias_lr": (0, 1e6, "a number of 0 or more"),
     "classifier_lr": (0, 1e6, "a number of 0 or more"),

@@ -15,7 +15,8 @@ from torch.optim import Optimizer
 from convatlas.errors import first_line
 
 Step = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""Learns from images (N, C, H, W) and labels (N,); returns the mean loss and how many were called right, on the device."""
+"""Learns from images (N, C, H, W) and labels (N,) or their shares (N, classes); returns the mean loss and how many were
+called right, on the device."""
 Work = Callable[[], tuple[Tensor, Tensor]]
 Record = Callable[[Work], tuple[tuple[Tensor, Tensor], Callable[[], None]]]
 """Records the work without doing it; returns where its results will be, and what does it."""

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 from convatlas.data.batches import training_batches
 from convatlas.data.dataset import DataSet
+from convatlas.data.mixing import Mixing
 from convatlas.errors import UserError, first_line
 from convatlas.layers.network import Network
 from convatlas.records import codec, storage
@@ -116,6 +117,8 @@ class Run:
             size=size,
             rank=self.world.rank,
             ranks=self.world.ranks,
+            augment=recipe.augment,
+            mixing=Mixing(recipe.mixup, recipe.cutmix, data.num_classes) if recipe.mixup or recipe.cutmix else None,
         )
 
 
