@@ -36,6 +36,32 @@ def test_a_plot_and_a_hint(tmp_path, kind):
     assert "aria-label" in out.read_text(encoding="utf-8")
 
 
+def test_the_training_that_it_names_has_the_settings_of_the_test(monkeypatch):
+    found = codec.from_plain(LrRange, json.loads(run("--json").stdout), where="x")
+    monkeypatch.setattr("convatlas.cli.lr._measured", lambda *_, **__: replace(found, suggestion=0.02))
+    words = [
+        "--optimizer",
+        "sgd",
+        "--augment",
+        "trivial",
+        "--cutmix",
+        "1",
+        "--no-flip",
+        "--skip-unreadable",
+        "--to",
+        "10",
+        "--steps",
+        "40",
+    ]
+    (line,) = [line for line in run(*words).stdout.splitlines() if line.startswith("next: ")]
+    assert "--to" not in line and "--steps" not in line and line.count("--lr ") == 1
+    command = typer.main.get_command(main.app).commands["train"]
+    given = command.make_context("train", line.split()[3:]).params
+    assert (given["model"], given["data"], given["batch_size"]) == ("lenet.pocket", "shapes", 32)
+    assert (given["optimizer"], given["augment"], given["cutmix"], given["flip"]) == ("sgd", "trivial", 1.0, False)
+    assert given["lr"] == 0.02 and given["allocator"] == "system" and given["skip_unreadable"]
+
+
 def test_json_is_the_record(tmp_path):
     done = run("--json", "--from", 1e-4, "--to", 0.1, "--optimizer", "sgd", "--seed", 3)
     record = codec.from_plain(LrRange, json.loads(done.stdout), where="x")

@@ -22,6 +22,8 @@ from convatlas.report.standalone import standalone
 
 KINDS = (".svg", ".html")
 SECONDS_BEFORE_BAR = 2.0
+OF_THE_TEST = ("low", "high", "steps", "out", "as_json")
+"""Parameters that a training does not have."""
 
 Low = Annotated[float, typer.Option("--from", help="The lowest learning rate.")]
 High = Annotated[float, typer.Option("--to", help="The highest learning rate.")]
@@ -79,7 +81,7 @@ def lr(
     if out is not None:
         content = lr_page(found) if out.suffix.lower() == ".html" else standalone(lr_chart(found, width=WIDE))
         storage.write_text(out, content)
-    _tell(found, out, as_json=as_json)
+    _tell(found, out, _training(context), as_json=as_json)
 
 
 def _check_file(file: Path | None) -> None:
@@ -125,7 +127,22 @@ def _late(bar: Callable[[str, int, int], None]) -> Callable[[int, int], None]:
     return told
 
 
-def _tell(found: LrRange, out: Path | None, *, as_json: bool) -> None:
+def _training(context: typer.Context) -> list[str]:
+    """The command that trains with the settings of the test, as they were given, but for a learning rate."""
+    words = ["convatlas", "train"]
+    for parameter in context.command.params:
+        name = str(parameter.name)
+        if name in OF_THE_TEST or not o.on_the_command_line(context, name):
+            continue
+        value = context.params[name]
+        if isinstance(value, bool):
+            words.append(f"--{'' if value else 'no-'}{name.replace('_', '-')}")
+        else:
+            words += [*([] if name == "model" else [f"--{name.replace('_', '-')}"]), str(value)]
+    return words
+
+
+def _tell(found: LrRange, out: Path | None, training: list[str], *, as_json: bool) -> None:
     if as_json:
         tell_json(found)
         return
@@ -136,4 +153,4 @@ def _tell(found: LrRange, out: Path | None, *, as_json: bool) -> None:
     else:
         say("a plot of it: --out lr.svg, or lr.html with all the numbers")
     if found.suggestion is not None:
-        tell(f"next: convatlas train {shlex.quote(found.recipe.model)} --data {found.recipe.data} --lr {rate(found.suggestion)}")
+        tell(f"next: {shlex.join([*training, '--lr', rate(found.suggestion)])}")
