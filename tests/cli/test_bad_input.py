@@ -44,7 +44,12 @@ SETTINGS = [  # refused before data is read
     (["train", "resnet.pocket", "--optimizer", "sdg"], "no optimizer called 'sdg'. Did you mean sgd"),
     (["train", "resnet.pocket", "--threads", "0"], "--threads is 0"),
     (["train", "resnet.pocket", "--augment", "trival"], "no augment called 'trival'. Did you mean trivial"),
-    (["train", "resnet.pocket", "--mixup", "nan"], "mixup is nan"),
+    (["train", "resnet.pocket", "--mixup", "nan"], "mixup is nan. Give an alpha above 0, at most 100, or 0"),
+    (["train", "resnet.pocket", "--crop", "65"], "crop is 65. Give a whole number of pixels from 0 to 64.\n"),
+    (
+        ["train", "resnet.pocket", "--data", "there"],
+        "no data set called 'there'. Pictures of your own are named with --data folder --data-root there.",
+    ),
     (["lr", "resnet.pocket", "--cutmix", "-1"], "cutmix is -1"),
     (["compare", "--models", ""], "no models to compare"),
     (["compare", "--models", "lenet5,lenet5"], "lenet5 stands twice"),
@@ -71,7 +76,7 @@ SETTINGS = [  # refused before data is read
 def check(result, said, folder, before):
     assert result.returncode == 2, (result.stdout, result.stderr)
     assert said in result.stderr
-    lines = [line for line in result.stderr.splitlines() if line]
+    lines = result.stderr.splitlines()
     assert len(lines) == 1, result.stderr
     assert lines[0].startswith("error: ")
     assert result.stdout == ""

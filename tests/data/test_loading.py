@@ -118,6 +118,16 @@ def test_evaluation_shows_all_images_in_order_unchanged():
     assert torch.equal(torch.cat([labels for _, labels in batches]), images.labels)
 
 
+@pytest.mark.parametrize(("name", "kind"), [("mine", "folder"), ("mine.csv", "csv")])
+def test_a_place_named_as_a_set_is_answered_with_how_to_name_it(tmp_path, monkeypatch, name, kind):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).touch()
+    with pytest.raises(UserError, match=f"no data set called '{name}'. .*--data {kind} --data-root {name}.$"):
+        load_data(name)
+    with pytest.raises(UserError, match="`convatlas data` lists them"):
+        load_data("x" * 300)
+
+
 def test_an_unknown_name_is_answered_with_the_nearest_known_one():
     with pytest.raises(UserError, match=r"no data set called 'cifar-10'\. Did you mean cifar10"):
         load_data("cifar-10")

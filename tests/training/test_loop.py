@@ -153,7 +153,7 @@ def test_strong_augmentation_makes_training_harder_and_networks_still_learn(tmp_
         ({"augment": "light"}, "no augment called 'light'"),
         ({"mixup": -0.1}, "mixup is -0.1"),
         ({"cutmix": float("nan")}, "cutmix is nan"),
-        ({"cutmix": 101.0}, "cutmix is 101.0. Give an alpha above 0, or 0 to do without, at most 100."),
+        ({"cutmix": 101.0}, "cutmix is 101.0. Give an alpha above 0, at most 100, or 0 to do without.$"),
     ],
 )
 def test_augmentation_that_does_not_exist_is_refused(changes, said):

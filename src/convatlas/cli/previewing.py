@@ -28,7 +28,9 @@ LEAST_CELL = 224
 SEEN = 0.005
 """A class with a smaller share is not named."""
 
-Policy = Annotated[str, typer.Option("--policy", help="; ".join(f"{name}: {what}" for name, what in POLICIES.items()) + ".")]
+Policy = Annotated[
+    str, typer.Option("--policy", "--augment", help="; ".join(f"{name}: {what}" for name, what in POLICIES.items()) + ".")
+]
 
 
 def preview(

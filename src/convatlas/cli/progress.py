@@ -219,7 +219,8 @@ def _line(p: Progress, m: EpochMetrics) -> str:
 @contextmanager
 def loading_bar() -> Iterator[Callable[[str, int, int], None]]:
     """A bar for reading or fetching data; it appears with the first report of progress."""
-    bars = Bars(TextColumn("{task.description}"), BarColumn(bar_width=16), MofNCompleteColumn(), console=ERR, transient=True)
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=16), MofNCompleteColumn())
+    bars = Bars(*columns, console=ERR, transient=True, disable=not ERR.is_interactive)  # else rich ends it with an empty line
     tasks: dict[str, TaskID] = {}
 
     def report(what: str, done: int, total: int) -> None:

@@ -155,9 +155,10 @@ def _tell_run(summary: RunSummary, folder: Path, *, as_json: bool) -> None:
     if as_json:
         tell_json({"folder": str(folder), **codec.to_plain(summary)})
         return
-    val = "-" if summary.val_accuracy is None else f"{summary.val_accuracy:.2%}"
+    seen = counted(summary.n_val, "validation image")
+    val = "no validation images," if summary.val_accuracy is None else f"{summary.val_accuracy:.2%} on {seen}"
     tell(
-        f"{summary.model}: {val} on {counted(summary.n_val, 'validation image')} after {counted(summary.epochs_done, 'epoch')}, "
+        f"{summary.model}: {val} after {counted(summary.epochs_done, 'epoch')}, "
         f"{clock(summary.train_seconds)} of training at {summary.images_per_second:,.0f} images/s "
         f"({count(summary.params)} parameters, {count(summary.macs)} MACs at {summary.image_size} pixels, seed {summary.seed})"
     )

@@ -1,6 +1,7 @@
 """From a name to a data set in memory. Its batches: `convatlas.data.batches`."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from convatlas.data.batches import scaled
 from convatlas.data.catalog import CATALOG
 from convatlas.data.dataset import DataSet, ImageSet, Reading, channel_statistics
 from convatlas.data.download import download_entry
-from convatlas.data.pictures import INTERPOLATIONS
+from convatlas.data.pictures import INTERPOLATIONS, printable
 from convatlas.data.readers.cifar import read_cifar
 from convatlas.data.readers.csv_list import read_csv_list
 from convatlas.data.readers.digits import read_digits
@@ -63,7 +64,7 @@ def load_data(
     Raises UserError.
     """
     if name not in CATALOG:
-        raise unknown_name("data set", name, CATALOG, where="`convatlas data` lists them.")
+        raise unknown_name("data set", name, CATALOG, where=_where(name))
     _check_settings(image_size, validation, fraction, interpolation)
     if download and CATALOG[name].kind == "files" and places.found(name, root) is None:
         download_entry(name, root or places.cache_folder() / name, progress=progress)
@@ -101,6 +102,15 @@ def _read_published(name: str, root: Path | None, *, verify: bool) -> Reading:
     reading = read_cifar(name, place, verify=verify) if name.startswith("cifar") else read_idx(name, place, verify=verify)
     places.remember(reading.fingerprint, place)
     return reading
+
+
+def _where(name: str) -> str:
+    """Where data sets are listed; of a place that exists, how one's own pictures are named."""
+    with suppress(OSError):  # a name that is too long
+        if Path(name).exists():
+            kind = "csv" if name.lower().endswith(".csv") else "folder"
+            return f"Pictures of your own are named with --data {kind} --data-root {printable(name)}."
+    return "`convatlas data` lists them."
 
 
 def _place_of_own(name: str, root: Path | None) -> Path:

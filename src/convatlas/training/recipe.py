@@ -28,6 +28,8 @@ NAMES = {
 }
 """Which words each worded setting may be."""
 
+ALPHA = f"an alpha above 0, at most {LARGEST_ALPHA:g}, or 0 to do without"
+
 RANGES: dict[str, tuple[float, float, str]] = {
     "epochs": (1, 100_000, "a whole number of 1 or more"),
     "minutes": (0.001, 100_000, "a number above 0"),
@@ -42,8 +44,8 @@ RANGES: dict[str, tuple[float, float, str]] = {
     "clip_grad": (0, 1e12, "a number of 0 or more (0: no clipping)"),
     "crop": (0, 64, "a whole number of pixels from 0 to 64"),
     "cutout": (0, 1024, "a whole number of pixels of 0 or more"),
-    "mixup": (0, LARGEST_ALPHA, "an alpha above 0, or 0 to do without"),
-    "cutmix": (0, LARGEST_ALPHA, "an alpha above 0, or 0 to do without"),
+    "mixup": (0, LARGEST_ALPHA, ALPHA),
+    "cutmix": (0, LARGEST_ALPHA, ALPHA),
     "validation": (0, 0.9, "a share of the training images from 0 (nothing to choose by) to 0.9"),
     "bias_lr": (0, 1e6, "a number of 0 or more"),
     "classifier_lr": (0, 1e6, "a number of 0 or more"),
@@ -63,7 +65,7 @@ def check_recipe(recipe: Recipe) -> None:
     for setting, (low, high, wanted) in RANGES.items():
         value = getattr(recipe, setting)
         if value is not None and not (math.isfinite(value) and low <= value <= high):
-            limit = f", at most {high:g}" if value > high else ""
+            limit = f", at most {high:g}" if value > high and f"{high:g}" not in wanted else ""
             raise UserError(f"{setting} is {value}", fix=f"Give {wanted}{limit}.")
     if (recipe.epochs is None) == (recipe.minutes is None):
         raise UserError("the budget is not clear", fix="Give either --epochs or --minutes, not both.")
