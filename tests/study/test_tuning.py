@@ -242,6 +242,15 @@ def test_killed_at_random_moments_the_search_is_the_unbroken_one(tmp_path):
     assert not list(folder.glob("**/.*.tmp"))
 
 
+def test_what_a_broken_off_write_left_is_removed_and_that_of_another_search_is_not(tmp_path):
+    (tmp_path / "tuned").mkdir()
+    ours, other = (tmp_path / "tuned" / f".{name}.json.99.tmp" for name in ("lenet", "lenet2"))
+    ours.touch()
+    other.touch()
+    tuned(tmp_path, tuning(trials=1))
+    assert not ours.exists() and other.exists()
+
+
 def test_a_damaged_journal_and_a_foreign_trial_are_refused(tmp_path):
     with pytest.raises(Stopped):
         tuned(tmp_path, tuning(), watch=StopAfter(14))

@@ -13,6 +13,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from glob import escape
 from pathlib import Path
 from types import ModuleType
 
@@ -140,9 +141,9 @@ def append_line(path: Path, line: str) -> None:
             DISK.sync(path.parent)
 
 
-def sweep(folder: Path) -> None:
-    """Remove what writes that a crash broke off have left in `folder`; call it while holding the folder."""
-    for path in folder.glob(".*.tmp"):
+def sweep(folder: Path, name: str | None = None) -> None:
+    """Remove what writes that a crash broke off have left in `folder`, or of the file `name` there; call it while holding it."""
+    for path in folder.glob(".*.tmp" if name is None else f".{escape(name)}.*.tmp"):
         remove(path)
 
 

@@ -57,6 +57,7 @@ def tune_variant(folder: Path, plan: StudyPlan, variant: Variant, *, data: DataS
         place.mkdir(parents=True, exist_ok=True)
         path.parent.mkdir(exist_ok=True)
     with storage.held(place), _quiet():
+        storage.sweep(path.parent, path.name)  # other searches may be writing theirs beside it
         search = _opened(place, tuning)
         while len(search.trials) < tuning.trials:
             _next_trial(search, place, variant.recipe, tuning, data=data, watch=watch)
