@@ -1,10 +1,12 @@
-"""Flip, shifted crop and normalisation: our batches beside torchvision's transforms of PIL images, and how long training waits.
+"""Flip, shifted crop and normalisation, and more: our batches beside torchvision's transforms of PIL images, and how long
+training waits.
 
     python benchmarks/augment.py [--quick]
 
 Two tables. The first: images a second of torchvision's usual transforms for CIFAR-10 (RandomCrop(32, padding=4),
 RandomHorizontalFlip, ToTensor, Normalize, image by image, then stacked) and of our batches in fp32 and bf16, in channels_last,
-by batch size and threads; ratios are of times, against the first line of each group, round by round, with their 95 % interval.
+by batch size and threads, in bf16 also with each thing that `convatlas train` does to images besides (TrivialAugment,
+RandAugment, MixUp, CutMix); ratios are of times, against the first line of each group, round by round, with their 95 % interval.
 Without torchvision its lines are left out. The second: for three networks how long making a batch takes beside the step that
 trains on it, and whether one thread that makes the next batch meanwhile shortens the two together. All in turns, in one process.
 """
@@ -19,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -27,13 +30,21 @@ from torch import Tensor
 
 from convatlas.data.batches import training_batches
 from convatlas.data.dataset import ImageSet
+from convatlas.data.mixing import Mixing
 from convatlas.inspection.timing import compare_times
 from convatlas.models.registry import create_model
 from convatlas.training.precision import cpu_computes_bf16
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 NETWORKS = ("lenet5", "resnet.pocket", "resnet18")
-SIZE, IMAGES, BATCH = 32, 10_000, 128
+SIZE, IMAGES, BATCH, CLASSES = 32, 10_000, 128, 10
+BESIDES: dict[str, dict[str, Any]] = {
+    "TrivialAugment": {"augment": "trivial"},
+    "RandAugment": {"augment": "rand"},
+    "MixUp": {"mixing": Mixing(mixup=1.0, cutmix=0.0, num_classes=CLASSES)},
+    "CutMix": {"mixing": Mixing(mixup=0.0, cutmix=1.0, num_classes=CLASSES)},
+}
+"""What else is done to images, as `training_batches` takes it."""
 
 
 @dataclass(frozen=True)
@@ -67,10 +78,10 @@ def random_images() -> ImageSet:
     """As many bytes as in CIFAR-10's images, of which the values do not matter for the time."""
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (IMAGES, 3, SIZE, SIZE), dtype=torch.uint8, generator=generator)
-    return ImageSet(pixels, torch.arange(IMAGES) % 10)
+    return ImageSet(pixels, torch.arange(IMAGES) % CLASSES)
 
 
-def endless(images: ImageSet, batch_size: int, dtype: torch.dtype) -> Iterator[tuple[Tensor, Tensor]]:
+def endless(images: ImageSet, batch_size: int, dtype: torch.dtype, **besides: Any) -> Iterator[tuple[Tensor, Tensor]]:
     """Our batches, epoch after epoch."""
     epoch = 0
     while True:
@@ -87,6 +98,7 @@ def endless(images: ImageSet, batch_size: int, dtype: torch.dtype) -> Iterator[t
             dtype=dtype,
             memory_format=torch.channels_last,
             device="cpu",
+            **besides,
         )
         epoch += 1
 
@@ -138,6 +150,8 @@ def _rows(images: ImageSet, batch_size: int, threads: int, rounds: int) -> list[
         calls["torchvision on PIL images, fp32"] = torchvision_batch(images, batch_size, transforms)
     for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
         calls[f"ours, {name}"] = endless(images, batch_size, dtype).__next__
+    for what, besides in BESIDES.items():
+        calls[f"ours, bf16, {what}"] = endless(images, batch_size, torch.bfloat16, **besides).__next__
     found = compare_times(calls, seconds=0, least=rounds, most=rounds)
     ratios = {ratio.name: (ratio.median, ratio.low, ratio.high) for ratio in found.ratios}
     base = found.timings[0].name
@@ -176,7 +190,7 @@ def waiting_share(name: str, *, threads: int = 2, rounds: int = 20) -> Share:
 def training_step(name: str) -> Callable[[Tensor, Tensor], None]:
     """Forward, backward and SGD of the network for 10 classes, in bf16 where the processor has instructions for it."""
     torch.manual_seed(0)
-    model = create_model(name, num_classes=10, in_chans=3, image_size=SIZE).train()
+    model = create_model(name, num_classes=CLASSES, in_chans=3, image_size=SIZE).train()
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
 

@@ -12,9 +12,10 @@ the machine does besides falls on all alike. All train the same network on 32x32
     timm         as its script goes with --amp --channels-last: bf16 autocast, SGD, loss read now and then
     convatlas    `convatlas train` itself, augmentation included
 
-The others are given batches that are ready; with --data the teaching loop prepares its own by Pillow, image by image. The last
-column is ours as a share of the processor's peak: operations of a step (six for each MAC of an image's answer: two forward, four
-backward) a second, over those of a product of two matrices in the faster number format, which takes turns too.
+The others are given batches that are ready; with --data the teaching loop prepares its own by Pillow, image by image, and the
+expert's a batch at a time, with tensors. The last column is ours as a share of the processor's peak: operations of a step (six
+for each MAC of an image's answer: two forward, four backward) a second, over those of a product of two matrices in the faster
+number format, which takes turns too.
 """
 
 import argparse
@@ -96,14 +97,15 @@ def hand_written(loop: str, name: str, options: argparse.Namespace) -> Callable[
         "torchvision": lambda: torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4),
         "timm": lambda: torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=2e-5, nesterov=True),
     }[loop]()
-    prepare = _by_pillow(images) if options.data and loop == "teaching" else None
+    pipelines = {"teaching": _by_pillow, "expert": _by_tensors}
+    prepare = pipelines[loop](images) if options.data and loop in pipelines else None
 
     def steps(count: int) -> None:
         for i in range(count):
             at = i % 8 * batch_size
             batch, y = x[at : at + batch_size], labels[at : at + batch_size]
             if prepare is not None:
-                batch = torch.stack([prepare(j) for j in range(at, at + batch_size)]).to(options.device)
+                batch = prepare(at, batch_size).to(options.device)
             optimizer.zero_grad()
             with torch.autocast(options.device, dtype=torch.bfloat16, enabled=fast and _bf16(options.device)):
                 answers = model.training_logits(batch)
@@ -119,7 +121,26 @@ def hand_written(loop: str, name: str, options: argparse.Namespace) -> Callable[
     return steps
 
 
-def _by_pillow(images: Any) -> Callable[[int], Any]:
+def _by_tensors(images: Any) -> Callable[[int, int], Any]:
+    """A batch at a time, as one writes it who knows PyTorch: cropped at random from padded images, mirrored, by one indexing."""
+    import torch
+    import torch.nn.functional as F
+
+    padded, pixels = F.pad(images, (4, 4, 4, 4)), torch.arange(images.shape[-1])
+
+    def prepared(first: int, count: int) -> Any:
+        down, across = torch.randint(0, 9, (2, count, 1))
+        mirrored = torch.rand(count, 1) < 0.5
+        rows, columns = pixels + down, torch.where(mirrored, pixels.flip(0), pixels) + across
+        chosen = torch.arange(first, first + count)[:, None, None]
+        # The channels come last, which is how autocast's convolutions want them.
+        batch = padded[chosen, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+        return batch.float().div_(255).sub_(0.5)
+
+    return prepared
+
+
+def _by_pillow(images: Any) -> Callable[[int, int], Any]:
     """One image at a time as courses do it: cropped at random from a padded picture, mirrored at random, to a tensor."""
     import random
 
@@ -130,7 +151,7 @@ def _by_pillow(images: Any) -> Callable[[int], Any]:
     pictures = [Image.fromarray(image.permute(1, 2, 0).squeeze(2).numpy()) for image in images]
     side = images.shape[-1]
 
-    def prepared(i: int) -> Any:
+    def image(i: int) -> Any:
         padded = ImageOps.expand(pictures[i], 4)
         left, top = random.randint(0, 8), random.randint(0, 8)
         picture = padded.crop((left, top, left + side, top + side))
@@ -139,7 +160,7 @@ def _by_pillow(images: Any) -> Callable[[int], Any]:
         tensor = torch.from_numpy(pixels.copy()).view(side, side, -1).permute(2, 0, 1).contiguous().float().div(255)
         return tensor.sub(0.5)
 
-    return prepared
+    return lambda first, count: torch.stack([image(i) for i in range(first, first + count)])
 
 
 class TurnTaking:
@@ -189,6 +210,7 @@ def ours(name: str, options: argparse.Namespace) -> None:
         epochs=100_000,
         batch_size=batch_size,
         clip_grad=0.0,
+        label_smoothing=0.0,
         lr=1e-4,
         device=options.device,
     )

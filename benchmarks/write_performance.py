@@ -20,7 +20,7 @@ BENCHES = (
     (
         "With the data pipeline counted",
         "train_step.py",
-        ("lenet5", "--rounds", "7", "--steps", "40", "--data", "--loops", "teaching", "convatlas"),
+        ("lenet5", "--rounds", "7", "--steps", "40", "--data", "--loops", "teaching", "expert", "convatlas"),
     ),
     ("What the loop costs", "overhead.py", ("lenet5", "--rounds", "9")),
     ("Batches", "augment.py", ("--quick",)),
