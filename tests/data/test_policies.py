@@ -163,6 +163,33 @@ def test_what_moves_pixels_moves_them_as_pillow_does(name):
         assert distance(moved * inside, theirs * inside) <= 1
 
 
+@pytest.mark.parametrize("augment", ["trivial", "rand"])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_only_images_that_are_moved_are_sampled_which_changes_none(augment, memory_format, channels, monkeypatch):
+    generator = torch.Generator().manual_seed(3)
+    images = torch.randint(0, 256, (200, channels, 12, 12), dtype=torch.uint8, generator=generator)
+    images = images.contiguous(memory_format=memory_format)
+    drawn = operating.draw_operations(len(images), augment=augment, generator=generator)
+    before, counts = images.clone(), []
+    whole = torch.eye(3, dtype=torch.float64).repeat(len(images), 1, 1)
+    wanted = operating.sampled(images, operating.moved_by(drawn, whole), 12)
+    operating.recolour_(wanted, drawn)
+    sampled = operating.sampled
+    monkeypatch.setattr(operating, "sampled", lambda some, *rest: counts.append(len(some)) or sampled(some, *rest))
+    assert torch.equal(operating.operate(images, drawn), wanted)
+    assert torch.equal(images, before)
+    moving = {OPERATIONS.index(name) for name in ("shear x", "shear y", "translate x", "translate y", "rotate")}
+    assert counts == [sum(bool(moving & set(each)) for each in drawn.operations.T.tolist())]
+
+
+def test_where_nothing_is_moved_nothing_is_sampled(monkeypatch):
+    monkeypatch.setattr(operating, "sampled", None)
+    images = torch.arange(2 * 3 * 4 * 4, dtype=torch.uint8).view(2, 3, 4, 4)
+    drawn = Drawn(torch.tensor([[OPERATIONS.index("identity"), OPERATIONS.index("posterize")]]), torch.tensor([[0.0, 1.0]]))
+    assert torch.equal(operating.operate(images, drawn), torch.stack([images[0], images[1] & 128]))
+
+
 @pytest.mark.parametrize("degrees", [-135.0, -20.0, 0.0, 45.0, 90.0])
 def test_rotation_turns_counter_clockwise_about_the_middle(degrees):
     images = smooth(1)

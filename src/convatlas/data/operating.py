@@ -15,6 +15,7 @@ from convatlas.data.policy_ops import OPERATIONS, PIXEL_OPERATIONS, matrices
 from convatlas.errors import unknown_name
 
 _STEPS = 30
+_MOVING = torch.tensor([i for i, name in enumerate(OPERATIONS) if name not in PIXEL_OPERATIONS and name != "identity"])
 
 
 @dataclass(frozen=True)
@@ -105,8 +106,13 @@ def moved_by(drawn: Drawn, origins: Tensor) -> Tensor:
 
 def operate(images: Tensor, drawn: Drawn) -> Tensor:
     """What was drawn done to whole `images`, uint8 squares (N, C, side, side), of which the result is a copy."""
-    whole = torch.eye(3, dtype=torch.float64).repeat(len(images), 1, 1)
-    changed = sampled(images, moved_by(drawn, whole), images.shape[-1])
+    changed = images.clone(memory_format=torch.contiguous_format)  # in which operations are faster
+    # The others would be sampled at their own pixels, which takes as long and changes nothing.
+    moved = torch.isin(drawn.operations, _MOVING).any(0).nonzero().flatten()
+    if len(moved):
+        whole = torch.eye(3, dtype=torch.float64).repeat(len(moved), 1, 1)
+        origins = moved_by(Drawn(drawn.operations[:, moved], drawn.strengths[:, moved]), whole)
+        _put_(changed, moved, sampled(changed.index_select(0, moved.to(images.device)), origins, images.shape[-1]))
     recolour_(changed, drawn)
     return changed
 
@@ -131,9 +137,14 @@ def recolour_(images: Tensor, drawn: Drawn) -> None:
             chosen = (operations == OPERATIONS.index(name)).nonzero().flatten()
             if len(chosen):
                 changed = operation(images.index_select(0, chosen.to(images.device)), how_strong[chosen].to(images.device))
-                if images.device.type != "cpu":
-                    images.index_copy_(0, chosen.to(images.device), changed)
-                    continue
-                # On processors index_copy_ goes value by value and takes ten times as long.
-                for place, image in zip(chosen.tolist(), changed, strict=True):
-                    images[place] = image
+                _put_(images, chosen, changed)
+
+
+def _put_(images: Tensor, chosen: Tensor, changed: Tensor) -> None:
+    """The `chosen` of `images` replaced by `changed`, in place."""
+    if images.device.type != "cpu":
+        images.index_copy_(0, chosen.to(images.device), changed)
+        return
+    # On processors index_copy_ goes value by value and takes ten times as long.
+    for place, image in zip(chosen.tolist(), changed, strict=True):
+        images[place] = image
