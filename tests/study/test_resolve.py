@@ -152,3 +152,14 @@ def test_what_cannot_be_is_refused_in_a_line(change, said):
     with pytest.raises(UserError, match=re.escape(said)) as caught:
         plan_of(**change)
     assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith("plan.yaml")
+
+
+def test_what_a_variant_cannot_be_is_told_with_the_plan_the_variant_and_the_key():
+    with pytest.raises(UserError) as caught:
+        plan_of(factors={"cutout": [0, 64]})
+    assert str(caught.value).startswith("plan.yaml: cutout=64: a cutout of 64 pixels does not fit images of")
+    with pytest.raises(UserError) as caught:
+        plan_of(recipe={**RECIPE, "batch_size": 1000})
+    assert str(caught.value).startswith("plan.yaml: lr=0.001: batches of 1000 images are larger")
+    assert "batch_size" in caught.value.fix

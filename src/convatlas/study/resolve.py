@@ -2,7 +2,8 @@
 
 import itertools
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -51,7 +52,12 @@ class _Cell:
 
 
 def resolve(study: Study, *, where: str, load: Load) -> StudyPlan:
-    """The whole plan. `load` gives the data of a recipe. Raises UserError for whatever would fail later."""
+    """The whole plan. `load` gives the data of a recipe. Raises UserError, which names `where`, for whatever would fail later."""
+    with _in_a_plan(where):
+        return _resolved(study, where=where, load=load)
+
+
+def _resolved(study: Study, *, where: str, load: Load) -> StudyPlan:
     levels = levels_of(study, where=where)
     targets, tolerance = held_of(study.hold, where=where)
     cells = cells_of(levels, study.design)
@@ -59,7 +65,7 @@ def resolve(study: Study, *, where: str, load: Load) -> StudyPlan:
     check_names(names, where=where)
     made = [_cell(study, name, cell, load, where=where) for name, cell in zip(names, cells, strict=True)]
     held = _targets(targets, tolerance, made[0], where=where)
-    variants = tuple(_variant(cell, held, may_widen="model.width" not in levels) for cell in made)
+    variants = tuple(_variant(cell, held, may_widen="model.width" not in levels, where=where) for cell in made)
     _check_distinct(variants, where=where)
     data = made[0].data
     return StudyPlan(
@@ -91,21 +97,27 @@ def resolve(study: Study, *, where: str, load: Load) -> StudyPlan:
 
 
 def _cell(study: Study, name: str, cell: Cell, load: Load, *, where: str) -> _Cell:
-    recipe = _recipe(study, cell, where=f"{where}: {name}")
-    check_recipe(recipe)
+    where = f"{where}: {name}"
+    recipe = _recipe(study, cell, where=where)
+    with _in_a_plan(where):
+        check_recipe(recipe)
     data = load(recipe)
     recipe = replace(recipe, data_fingerprint=data.fingerprint)
-    try:
+    with _in_a_plan(where):
         check_fits(recipe.model, data)
         return _Cell(name, cell, sized(recipe, data), data)
+
+
+@contextmanager
+def _in_a_plan(where: str) -> Iterator[None]:
+    """Errors name the plan and the variant, and settings as a plan calls them, not as the command line does."""
+    try:
+        yield
     except UserError as error:
-        raise _in_a_plan(name, error) from None
-
-
-def _in_a_plan(name: str, error: UserError) -> UserError:
-    """The error of a variant, with settings called as a plan calls them and not as the command line does."""
-    fix = _OPTION.sub(lambda option: word if (word := option[1].replace("-", "_")) in SETTINGS else option[0], error.fix)
-    return UserError(f"{name}: {error.what}", fix=fix)
+        if error.what.startswith(where):
+            raise
+        fix = _OPTION.sub(lambda option: word if (word := option[1].replace("-", "_")) in SETTINGS else option[0], error.fix)
+        raise UserError(f"{where}: {error.what}", fix=fix) from None
 
 
 def _recipe(study: Study, cell: Cell, *, where: str) -> Recipe:
@@ -174,14 +186,12 @@ def _targets(targets: Mapping[str, float | str], tolerance: float, first: _Cell,
     return tuple(found)
 
 
-def _variant(cell: _Cell, held: tuple[Held, ...], *, may_widen: bool) -> Variant:
+def _variant(cell: _Cell, held: tuple[Held, ...], *, may_widen: bool, where: str) -> Variant:
     """The variant with what is held made equal, if a run of it could begin here and now."""
     made = held_equal(cell.name, cell.sized, cell.data, held=held, may_widen=may_widen)
-    try:
+    with _in_a_plan(f"{where}: {cell.name}"):
         network, _ = examine(made.recipe, cell.data)
         choose(made.recipe, network)
-    except UserError as error:
-        raise _in_a_plan(cell.name, error) from None
     return Variant(
         name=cell.name,
         levels={name: level.label for name, level in cell.levels.items()},
