@@ -1,10 +1,15 @@
-"""The command in the report asks for the same comparison again."""
+"""The command in the report asks for the same comparison again; and every command answers Ctrl-C."""
+
+import subprocess
+import sys
 
 import pytest
 from typer.testing import CliRunner
 
 from convatlas.cli import comparing
 from convatlas.cli.main import app
+
+from .makers import environment
 
 WAYS = [
     [],
@@ -33,3 +38,22 @@ def test_it_comes_to_the_same_recipe(words, monkeypatch):
     command = comparing._command(recipe, names, seeds)
     assert command.startswith("convatlas compare ")
     assert asked(command.split()[2:], monkeypatch) == (recipe, names, seeds)
+
+
+INTERRUPTED = """
+import sys
+from typer.core import TyperGroup
+def interrupted(self, ctx):
+    raise KeyboardInterrupt
+TyperGroup.invoke = interrupted
+from convatlas.cli.main import main
+sys.argv = ["convatlas", "list"]
+main()
+"""
+
+
+@pytest.mark.parametrize(("rank", "said"), [(None, "stopped\n"), ("0", "stopped\n"), ("1", "")])
+def test_ctrl_c_at_any_time_is_answered_once(rank, said, tmp_path):
+    given = environment(tmp_path) | ({} if rank is None else {"RANK": rank})
+    ended = subprocess.run([sys.executable, "-c", INTERRUPTED], env=given, capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", said)

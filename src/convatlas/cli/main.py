@@ -10,6 +10,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from convatlas.cli import (
     atlas,
@@ -45,8 +46,21 @@ SECONDS_FOR_THE_FIRST = 10
 MANY_OBJECTS = 1_000_000
 """What a command imports, and which stays, is fewer. Collections while it is made took a seventh of a short training."""
 
+
+class Commands(TyperGroup):
+    """All commands. Typer ends silently after Ctrl-C; people want to read that it was heard."""
+
+    def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
+        """What the command returns. Ctrl-C is an Abort, of which `main` says a word."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise typer.Abort from None
+
+
 app = typer.Typer(
     name="convatlas",
+    cls=Commands,
     help="Understand, train and compare the landmark convolutional networks, LeNet-5 (1998) to ConvNeXt (2022).",
     no_args_is_help=True,
     add_completion=False,
@@ -107,11 +121,10 @@ def main() -> None:
         say(f"error: {_one_line(error)}")
         code = 2
     except (KeyboardInterrupt, typer.Abort):
-        say("stopped")
+        _say_stopped()
         code = 128 + signal.SIGINT
     except Terminated:
-        if os.environ.get("RANK", "0") == "0":
-            say("stopped")
+        _say_stopped()
         code = 128 + signal.SIGTERM
     except BrokenPipeError:
         # The reader of our output has gone (`| head`): nothing is left to say, not even at exit.
@@ -122,6 +135,12 @@ def main() -> None:
         code = 2
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     _leave(code or 0)
+
+
+def _say_stopped() -> None:
+    """Once, of however many processes."""
+    if os.environ.get("RANK", "0") == "0":
+        say("stopped")
 
 
 def _collect_late() -> None:
