@@ -18,6 +18,7 @@ WAYS = [
     ["--optimizer", "sgd", "--lr", "0.0033333333"],
     ["--data", "digits", "--flip", "--image-size", "32", "--crop", "0"],
     ["--data", "folder", "--data-root", "x", "--skip-unreadable", "--validation", "0.25", "--seeds", "4,7"],
+    ["--data", "folder", "--data-root", "x", "--validation", "0.1"],
     ["--models", "vgg11", "--seeds", "5,", "--batch-size", "32", "--schedule", "cosine", "--label-smoothing", "0"],
     ["--precision", "fp32", "--device", "cpu", "--epochs", "7"],
 ]

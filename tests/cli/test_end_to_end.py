@@ -106,7 +106,9 @@ def test_train_eval_predict_on_own_pictures(tmp_path):
     made = command("train", "lenet5", *words, "--validation", "0.3", "--out", "run", "--json", folder=tmp_path)
     assert made.returncode == 0, made.stderr
     assert json.loads(made.stdout)["status"] == "finished"
-    assert "note: --validation 0.3 does nothing here: pictures without any splits are parted 70/15/15" in made.stderr
+    assert "no splits: parted 55/30/15 into train, val and test; 33 training, 18 validation, 9 test images" in made.stderr
+    assert json.loads((tmp_path / "run" / "recipe.json").read_text())["parted"] == 0.3
+    assert json.loads(command("eval", "run", "--split", "val", "--json", folder=tmp_path).stdout)["n"] == 18
     assert (tmp_path / "run" / "split.json").exists()
     # The data's place is remembered by the cache, not by the run folder.
     judged = command("eval", "run", "--split", "test", "--json", folder=tmp_path)

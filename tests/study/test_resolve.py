@@ -1,7 +1,9 @@
 import re
+from dataclasses import replace
 
 import pytest
 
+from convatlas.data.readers.picture_files import NO_SPLITS
 from convatlas.errors import UserError
 from convatlas.study.holding import steps_of
 
@@ -163,3 +165,13 @@ def test_what_a_variant_cannot_be_is_told_with_the_plan_the_variant_and_the_key(
         plan_of(recipe={**RECIPE, "batch_size": 1000})
     assert str(caught.value).startswith("plan.yaml: lr=0.001: batches of 1000 images are larger")
     assert "batch_size" in caught.value.fix
+
+
+def test_pictures_without_splits_are_parted_as_the_plan_says():
+    parted = replace(small_data(), description=f"pictures; {NO_SPLITS} as asked")
+    plan = plan_of(recipe={**RECIPE, "validation": 0.3}, data=parted)
+    assert {variant.recipe.parted for variant in plan.variants} == {0.3}
+    assert {variant.recipe.parted for variant in plan_of(recipe={**RECIPE, "validation": 0.3}).variants} == {None}
+    assert {variant.recipe.parted for variant in plan_of(data=parted).variants} == {None}
+    with pytest.raises(UserError, match="recipe cannot set 'parted'"):
+        plan_of(recipe={**RECIPE, "parted": 0.3})

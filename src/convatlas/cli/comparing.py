@@ -82,7 +82,8 @@ def compare(
     if code:
         raise UserError("--code is for --resume: files that are named as models are run anyway", fix="Leave it out.")
     o.check_new(out)
-    chosen = o.DataOptions(data, data_root, image_size, validation, not no_verify, skip_unreadable)
+    parted = validation if o.on_the_command_line(context, "validation") else None
+    chosen = o.DataOptions(data, data_root, image_size, validation, not no_verify, skip_unreadable, parted=parted)
     names = tuple(map(o.typed_model, split_names(models))) if models is not None else _pocket_members()
     recipe = o.make_recipe(
         names[0] if names else "",
@@ -148,7 +149,7 @@ def _command(recipe: Recipe, names: tuple[str, ...], seeds: tuple[int, ...]) -> 
     words += [f"--optimizer {recipe.optimizer}"] if recipe.optimizer != "adamw" else []
     for setting in SAID:
         value = getattr(recipe, setting)
-        if value != getattr(plain, setting):
+        if value != getattr(plain, setting) or (setting == "validation" and recipe.parted is not None):
             words.append(f"--{setting.replace('_', '-')} {value}")
     if recipe.flip != plain.flip:
         words.append("--flip" if recipe.flip else "--no-flip")

@@ -4,6 +4,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -75,6 +76,8 @@ def lr(
         made = o.recipe_of(settings | {"epochs": 1, "minutes": None, "lr": None})
     else:
         made = o.changed(recipe, {name: value for name, value in settings.items() if o.on_the_command_line(context, name)})
+    if o.on_the_command_line(context, "validation"):
+        made = replace(made, parted=validation)
     chosen = o.data_of(made, data_root, verify=not no_verify)
     given = recipe is not None or o.on_the_command_line(context, "batch_size")
     found = _measured(made, chosen, low, high, steps, batch_given=given, threads=threads)

@@ -71,13 +71,13 @@ class DataOptions:
     verify: bool
     skip_unreadable: bool
     fraction: float = 1.0
+    parted: float | None = None
 
 
 def data_of(recipe: Recipe, root: Path | None, *, verify: bool) -> DataOptions:
     """The data that a recipe names, at `root`."""
-    return DataOptions(
-        recipe.data, root, recipe.image_size, recipe.validation, verify, recipe.skip_unreadable, recipe.data_fraction
-    )
+    shares = (recipe.data_fraction, recipe.parted)
+    return DataOptions(recipe.data, root, recipe.image_size, recipe.validation, verify, recipe.skip_unreadable, *shares)
 
 
 def make_recipe(
@@ -104,6 +104,7 @@ def make_recipe(
         flip=begun.flip if flip is None else flip,
         crop=crop,
         validation=data.validation,
+        parted=data.parted,
         image_size=data.image_size,
         skip_unreadable=data.skip_unreadable,
         **rest,

@@ -231,13 +231,13 @@ def _resolved(source: str, data_root: Path | None, *, verify: bool) -> StudyPlan
 
     study = read_study(source)
     trust_plan(study)
-    loaded: dict[tuple[object, ...], DataSet] = {}
+    loaded: dict[o.DataOptions, DataSet] = {}
 
     def data_for(recipe: "Recipe") -> "DataSet":
-        key = (recipe.data, recipe.image_size, recipe.validation, recipe.data_fraction, recipe.skip_unreadable)
-        if key not in loaded:
-            loaded[key] = load(o.data_of(recipe, data_root, verify=verify))
-        return loaded[key]
+        chosen = o.data_of(recipe, data_root, verify=verify)
+        if chosen not in loaded:
+            loaded[chosen] = load(chosen)
+        return loaded[chosen]
 
     return resolve(study, where=source, load=data_for)
 

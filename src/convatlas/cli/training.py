@@ -6,7 +6,7 @@
 import os
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -84,6 +84,8 @@ def train(
         made = o.recipe_of(settings)
     else:
         made = o.changed(recipe, {name: value for name, value in settings.items() if o.on_the_command_line(context, name)})
+    if o.on_the_command_line(context, "validation"):
+        made = replace(made, parted=validation)
     chosen = o.data_of(made, data_root, verify=not no_verify)
     given = recipe is not None or o.on_the_command_line(context, "batch_size")
     _train(made, chosen, out, batch_given=given, threads=threads, explain=explain, as_json=as_json)

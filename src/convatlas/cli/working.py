@@ -19,7 +19,7 @@ from convatlas.data.catalog import CATALOG
 from convatlas.data.dataset import DataSet
 from convatlas.data.loading import load_data
 from convatlas.data.places import recall
-from convatlas.data.readers.picture_files import PARTED
+from convatlas.data.readers.picture_files import NO_SPLITS
 from convatlas.errors import UserError
 from convatlas.models.registry import find_variant
 from convatlas.records import codec
@@ -56,11 +56,8 @@ def in_turn(world: World, load: Callable[[], DataSet]) -> DataSet:
     return load() if data is None else data
 
 
-def load(chosen: DataOptions, *, how: Preprocessing | None = None, parted: float | None = None, quiet: bool = False) -> DataSet:
-    """The data that the options name, as `how` wants them if given, with a progress bar for what takes long unless `quiet`.
-
-    `parted` is that of `load_data`.
-    """
+def load(chosen: DataOptions, *, how: Preprocessing | None = None, quiet: bool = False) -> DataSet:
+    """The data that the options name, as `how` wants them if given, with a progress bar for what takes long unless `quiet`."""
     if chosen.root is not None and chosen.name in CATALOG and CATALOG[chosen.name].kind == "built in":
         raise UserError(f"{chosen.name} is built in and lies nowhere", fix="Leave --data-root out.")
     with nullcontext() if quiet else loading_bar() as progress:
@@ -71,14 +68,12 @@ def load(chosen: DataOptions, *, how: Preprocessing | None = None, parted: float
             crop=None if how is None else how.crop,
             interpolation="bicubic" if how is None else how.interpolation,
             validation=chosen.validation,
-            parted=parted,
+            parted=chosen.parted,
             skip_unreadable=chosen.skip_unreadable,
             fraction=chosen.fraction,
             verify=chosen.verify,
             progress=progress,
         )
-    if how is None and not quiet and PARTED in data.description and chosen.validation != Recipe.validation:
-        say(f"note: --validation {chosen.validation:g} does nothing here: pictures without any splits are parted 70/15/15")
     return data if how is None else prepared_for(data, how)
 
 
@@ -107,7 +102,7 @@ def load_for(recipe: Recipe, root: Path | None, *, quiet: bool = False) -> DataS
     chosen, tuning = data_of(recipe, place, verify=False), recipe.tuning
     if tuning is None:
         return load(chosen, quiet=quiet)
-    return load(chosen, how=tuning.preprocessing, parted=tuning.validation, quiet=quiet)
+    return load(replace(chosen, parted=tuning.validation), how=tuning.preprocessing, quiet=quiet)
 
 
 def named_here(recipe: Recipe) -> Recipe:
@@ -118,9 +113,13 @@ def named_here(recipe: Recipe) -> Recipe:
 
 
 def tied_to(recipe: Recipe, data: DataSet, *, batch_given: bool) -> Recipe:
-    """The recipe tied to this data's content; batches of a size that nobody gave are not larger than the data."""
+    """The recipe tied to this data's content; batches of a size that nobody gave are not larger than the data.
+
+    How pictures without splits were parted is said of those alone.
+    """
+    parted = recipe.parted if NO_SPLITS in data.description else None
     size = recipe.batch_size if batch_given else max(2, min(recipe.batch_size, len(data.train)))
-    return replace(recipe, data_fingerprint=data.fingerprint, batch_size=size)
+    return replace(recipe, data_fingerprint=data.fingerprint, batch_size=size, parted=parted)
 
 
 def use_threads(threads: int | None, world: World = ALONE) -> None:

@@ -47,6 +47,9 @@ class Recipe:
     With `patience` the run ends once the loss on validation was no better for so many epochs, and the best epoch's weights are
     kept (0: it never does). `tuning` is there where a pretrained network is fine-tuned.
 
+    `parted` is the share of all pictures held out for validation where they come without any splits (None: 15 %); where there is
+    `tuning`, its `validation` says so.
+
     `augment` is what is done to each image before it is mirrored and shifted: "none", or the drawn operations of "trivial" or
     "rand" (`convatlas.data.operating`); `mixup` and `cutmix` are the alphas by which images of a batch are mixed (0: off). Where
     there is `tuning`, its own `policy`, `mixup` and `cutmix` hold instead.
@@ -96,6 +99,7 @@ class Recipe:
     augment: str = "none"
     mixup: float = 0.0
     cutmix: float = 0.0
+    parted: float | None = None
 
     @property
     def shared(self) -> "Recipe":

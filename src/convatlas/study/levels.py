@@ -18,7 +18,7 @@ MOST_LEVELS = 200
 MOST_VARIANTS = 1_000
 LONGEST_NAME = 80
 BASELINE = "baseline"
-FIXED = ("model", "data", "data_fingerprint", "seed", "name", "validation", "skip_unreadable", "minutes", "code_sha256")
+FIXED = ("model", "data", "data_fingerprint", "seed", "name", "validation", "parted", "skip_unreadable", "minutes", "code_sha256")
 """Settings of a recipe that no factor varies: they are the study's own, or would compare different questions."""
 OF_MODELS = tuple(sorted({key for family in (None, *FAMILIES) for key in keys_of(family)}))
 """What may be set of some model."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import convatlas
 from convatlas.data.dataset import DataSet
+from convatlas.data.readers.picture_files import NO_SPLITS
 from convatlas.errors import UserError, unknown_name
 from convatlas.models.configuration import configured, is_user_file, model_name
 from convatlas.models.user_files import code_of
@@ -102,7 +103,8 @@ def _cell(study: Study, name: str, cell: Cell, load: Load, *, where: str) -> _Ce
     with _in_a_plan(where):
         check_recipe(recipe)
     data = load(recipe)
-    recipe = replace(recipe, data_fingerprint=data.fingerprint)
+    parted = recipe.parted if NO_SPLITS in data.description else None
+    recipe = replace(recipe, data_fingerprint=data.fingerprint, parted=parted)
     with _in_a_plan(where):
         check_fits(recipe.model, data)
         return _Cell(name, cell, sized(recipe, data), data)
@@ -137,6 +139,7 @@ def _recipe(study: Study, cell: Cell, *, where: str) -> Recipe:
         given["minutes"] = study.hold["minutes"]
     chosen = model_name(_model(study, model, base, where), where=where)
     given["model"] = configured(chosen, of_model, where=where) if of_model else chosen
+    given["parted"] = shared.get("validation")
     given["test_each_epoch"] = study.watch_test
     given["code_sha256"] = code_of(chosen) if is_user_file(chosen) else None
     plain = codec.to_plain(_beginning(base, given, where=where)) | given

@@ -22,8 +22,10 @@ from convatlas.errors import UserError
 CHANNELS = 3
 Progress = Callable[[str, int, int], None]
 SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-PARTED = "no splits: parted 70/15/15 into train, val and test"
-"""What the description of pictures says that came without splits."""
+NO_SPLITS = "no splits: parted"
+"""What the description of pictures says that came without splits, before it says in which parts."""
+PARTED = f"{NO_SPLITS} 70/15/15 into train, val and test"
+"""What it says where nobody asked for other parts."""
 MOST_UNREADABLE = 0.5
 """Share of the pictures: with more left out, the rest is hardly the data set that was meant."""
 _MAX_BYTES = 12 * 2**30
@@ -138,7 +140,7 @@ def _shares_asked(validation: float) -> tuple[float, str]:
         raise UserError(what, fix=f"Give one from 0 to {_MOST_VAL:g}.")
     rest = 1 - _TEST_SHARE
     parts = "/".join(f"{100 * part:.3g}" for part in (rest - validation, validation, _TEST_SHARE))
-    return validation / rest, f"no splits: parted {parts} into train, val and test"
+    return validation / rest, f"{NO_SPLITS} {parts} into train, val and test"
 
 
 def _parted(listed: list[Listed], *, share: float, seed: int) -> tuple[list[Listed], list[Listed]]:
