@@ -1,7 +1,8 @@
 # The two commands: `make demo` trains and compares the eight families; `make test` runs every check there is.
 # `make bench` measures the speed on this machine and writes docs/performance.md; `make soak` kills and resumes 500 times;
-# `make fuzz` feeds every reader what nobody would write, for ten minutes of processor time.
-.PHONY: demo test check bench soak fuzz clean
+# `make fuzz` feeds every reader what nobody would write, for ten minutes of processor time; `make gpu` holds a GPU against the
+# processor beside it, which `make test` cannot.
+.PHONY: demo test check bench gpu soak fuzz clean
 
 demo: .venv/demo
 	.venv/bin/convatlas compare
@@ -22,6 +23,9 @@ check: .venv/test
 
 bench: .venv/test
 	.venv/bin/python benchmarks/write_performance.py
+
+gpu: .venv/test
+	.venv/bin/python benchmarks/gpu_checks.py
 
 soak: .venv/test
 	.venv/bin/python -m tests.training.kills --kills 500
