@@ -42,8 +42,8 @@ AUGMENTATIONS: tuple[dict[str, Any], ...] = (
     {"flip": False, "crop": 0, "cutout": 0, "mixing": MIXED},
 )
 TOLERANCE = {"gradient": 2e-5, "loss": 2e-3, "weight": 1e-3, "accuracy": 0.02}
-"""The relative error of fp32's gradients through some ten layers (TF32, with 11 bits of mantissa instead of 24, has 30 times as
-much); differences of losses in nats after some dozen steps, of weights, and of shares of images."""
+"""The relative error of fp32's gradients through some ten layers, which TF32, with 10 bits of mantissa instead of 23, exceeds;
+differences of losses in nats after some dozen steps, of weights, and of shares of images."""
 
 
 class Failed(Exception):
