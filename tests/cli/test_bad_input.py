@@ -44,6 +44,8 @@ SETTINGS = [  # refused before data is read
     (["train", "resnet.pocket", "--optimizer", "sdg"], "no optimizer called 'sdg'. Did you mean sgd"),
     (["train", "resnet.pocket", "--threads", "0"], "--threads is 0"),
     (["train", "resnet.pocket", "--augment", "trival"], "no augment called 'trival'. Did you mean trivial"),
+    (["train", "resnet.pocket", "--seed", "9223372036854775808"], "Give a whole number from 0 to 9223372036854775807.\n"),
+    (["train", "resnet.pocket", "--data", " "], "`convatlas data` lists them"),
     (["train", "resnet.pocket", "--mixup", "nan"], "mixup is nan. Give an alpha above 0, at most 100, or 0"),
     (["train", "resnet.pocket", "--crop", "65"], "crop is 65. Give a whole number of pixels from 0 to 64.\n"),
     (

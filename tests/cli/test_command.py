@@ -54,7 +54,7 @@ main()
 
 
 @pytest.mark.parametrize(("rank", "said"), [(None, "stopped\n"), ("0", "stopped\n"), ("1", "")])
-def test_ctrl_c_at_any_time_is_answered_once(rank, said, tmp_path):
+def test_ctrl_c_before_anything_is_done_is_answered_once(rank, said, tmp_path):
     given = environment(tmp_path) | ({} if rank is None else {"RANK": rank})
     ended = subprocess.run([sys.executable, "-c", INTERRUPTED], env=given, capture_output=True, text=True, timeout=60)
     assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", said)

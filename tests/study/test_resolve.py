@@ -165,6 +165,9 @@ def test_what_a_variant_cannot_be_is_told_with_the_plan_the_variant_and_the_key(
         plan_of(recipe={**RECIPE, "batch_size": 1000})
     assert str(caught.value).startswith("plan.yaml: lr=0.001: batches of 1000 images are larger")
     assert "batch_size" in caught.value.fix
+    with pytest.raises(UserError) as caught:
+        plan_of(recipe={**RECIPE, "minutes": 2})
+    assert caught.value.fix == "Give either epochs or minutes, not both."
 
 
 def test_pictures_without_splits_are_parted_as_the_plan_says():

@@ -44,7 +44,7 @@ Augment = Annotated[
 ]
 MixUp = Annotated[float, typer.Option("--mixup", help="MixUp's alpha; 0: none.")]
 CutMix = Annotated[float, typer.Option("--cutmix", help="CutMix's alpha; 0: none.")]
-Validation = Annotated[float, typer.Option("--validation", help="Share of the training images held out for validation.")]
+Validation = Annotated[float, typer.Option("--validation", help="Share of training images held out (without splits, of all).")]
 DataFraction = Annotated[float, typer.Option("--data-fraction", help="Train on this share of the training images.")]
 ImageSize = Annotated[int | None, typer.Option("--image-size", help="Resize images to this many pixels a side.")]
 Precision = Annotated[str, typer.Option("--precision", help="auto, fp32 or bf16.")]

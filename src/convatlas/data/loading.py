@@ -1,5 +1,6 @@
 """From a name to a data set in memory. Its batches: `convatlas.data.batches`."""
 
+import shlex
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -107,9 +108,9 @@ def _read_published(name: str, root: Path | None, *, verify: bool) -> Reading:
 def _where(name: str) -> str:
     """Where data sets are listed; of a place that exists, how one's own pictures are named."""
     with suppress(OSError):  # a name that is too long
-        if Path(name).exists():
+        if name.strip() and Path(name).exists():
             kind = "csv" if name.lower().endswith(".csv") else "folder"
-            return f"Pictures of your own are named with --data {kind} --data-root {printable(name)}."
+            return f"Pictures of your own are named with --data {kind} --data-root {shlex.quote(printable(name))}."
     return "`convatlas data` lists them."
 
 

@@ -23,6 +23,8 @@ FIXED = ("model", "data", "data_fingerprint", "seed", "name", "validation", "par
 OF_MODELS = tuple(sorted({key for family in (None, *FAMILIES) for key in keys_of(family)}))
 """What may be set of some model."""
 SETTINGS = tuple(field.name for field in fields(Recipe) if field.name not in FIXED)
+OF_A_PLAN = (*SETTINGS, "data", "validation", "skip_unreadable", "minutes")
+"""Settings that a plan's recipe may have, for all variants alike."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from convatlas.records import codec
 from convatlas.records.plan import FORMAT, Factor, Held, PlannedComparison, StudyPlan, Tuning, Variant
 from convatlas.records.run import Recipe
 from convatlas.study.holding import FIRST, Sized, held_equal, held_of, sized, steps_of
-from convatlas.study.levels import FIXED, SETTINGS, Cell, Levels, cells_of, check_names, levels_of, name_of, settings_of
+from convatlas.study.levels import FIXED, OF_A_PLAN, Cell, Levels, cells_of, check_names, levels_of, name_of, settings_of
 from convatlas.study.plan_file import Study, seeds_of, unknown_key
 from convatlas.study.tuning import check_tuning, tuning_of
 from convatlas.training.engine import choose
@@ -118,7 +118,7 @@ def _in_a_plan(where: str) -> Iterator[None]:
     except UserError as error:
         if error.what.startswith(where):
             raise
-        fix = _OPTION.sub(lambda option: word if (word := option[1].replace("-", "_")) in SETTINGS else option[0], error.fix)
+        fix = _OPTION.sub(lambda option: word if (word := option[1].replace("-", "_")) in OF_A_PLAN else option[0], error.fix)
         raise UserError(f"{where}: {error.what}", fix=fix) from None
 
 
@@ -128,10 +128,10 @@ def _recipe(study: Study, cell: Cell, *, where: str) -> Recipe:
     base = shared.pop("base", None)
     settings, of_model, model = settings_of(cell, where=where)
     for key in shared:
-        if key in FIXED and key not in ("data", "validation", "skip_unreadable", "minutes"):
+        if key in FIXED and key not in OF_A_PLAN:
             raise UserError(f"{where}: recipe cannot set {key!r}", fix=_where_instead(key))
-        if key not in (*SETTINGS, "data", "validation", "skip_unreadable", "minutes"):
-            raise unknown_key(f"{where}: recipe", str(key), [*SETTINGS, "base", "data", "validation", "minutes"])
+        if key not in OF_A_PLAN:
+            raise unknown_key(f"{where}: recipe", str(key), [*OF_A_PLAN, "base"])
     given = {**STUDY_DEFAULTS, **shared, **settings}
     if "minutes" in study.hold:
         if {"epochs", "minutes"} & set(given):

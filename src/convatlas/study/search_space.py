@@ -13,7 +13,7 @@ from convatlas.records import codec
 from convatlas.records.findings import Tuned
 from convatlas.records.plan import Searched, Tuning
 from convatlas.records.run import Recipe
-from convatlas.training.recipe import NAMES, RANGES
+from convatlas.training.recipe import NAMES, RANGES, wanted_of
 
 Value = bool | int | float | str
 TUNABLE = (
@@ -119,9 +119,8 @@ def _check_values(each: Searched) -> None:
 
 
 def _check_number(name: str, value: float) -> None:
-    low, high, wanted = RANGES[name]
-    if not (math.isfinite(value) and low <= value <= high):
-        raise UserError(f"{name} cannot be {value:g}", fix=f"Give {wanted}, at most {high:g}.")
+    if wanted := wanted_of(name, value):
+        raise UserError(f"{name} cannot be {value:g}", fix=f"Give {wanted}.")
 
 
 def _check_points(each: Searched, tuning: Tuning) -> None:

@@ -62,14 +62,22 @@ def check_recipe(recipe: Recipe) -> None:
         word = getattr(recipe, setting)
         if word not in known:
             raise unknown_name(setting.replace("_", " "), word, known, where=f"Known: {', '.join(known)}.")
-    for setting, (low, high, wanted) in RANGES.items():
+    for setting in RANGES:
         value = getattr(recipe, setting)
-        if value is not None and not (math.isfinite(value) and low <= value <= high):
-            limit = f", at most {high:g}" if value > high and f"{high:g}" not in wanted else ""
-            raise UserError(f"{setting} is {value}", fix=f"Give {wanted}{limit}.")
+        if value is not None and (wanted := wanted_of(setting, value)):
+            raise UserError(f"{setting} is {value}", fix=f"Give {wanted}.")
     if (recipe.epochs is None) == (recipe.minutes is None):
         raise UserError("the budget is not clear", fix="Give either --epochs or --minutes, not both.")
     _check_sizes(recipe)
+
+
+def wanted_of(setting: str, value: float) -> str:
+    """What the numeric `setting` is to be instead of `value`; nothing if it may be that."""
+    low, high, wanted = RANGES[setting]
+    if math.isfinite(value) and low <= value <= high:
+        return ""
+    told = any(text in wanted for text in (f"{high:g}", str(high)))
+    return wanted if told or not value > high else f"{wanted}, at most {high:g}"
 
 
 def _check_sizes(recipe: Recipe) -> None:
