@@ -21,6 +21,7 @@ from convatlas.data.batches import training_batches
 from convatlas.data.dataset import DataSet, ImageSet
 from convatlas.data.loading import load_data
 from convatlas.data.mixing import Mixing
+from convatlas.errors import UserError
 from convatlas.models.registry import create_model
 from convatlas.records.run import Recipe, read_metrics
 from convatlas.training.apply import evaluate_run
@@ -148,6 +149,7 @@ def resumed(device: str, folder: Path) -> str:
     train(recipe, folder / "unbroken", data=data)
     try:
         train(recipe, folder / "stopped", data=data, watch=StopAfter(7))
+        raise Failed("the run was not stopped")
     except Stopped:
         resume(folder / "stopped", data=data)
     states = [load_model(folder / name)[0].state_dict() for name in ("unbroken", "stopped")]
@@ -203,7 +205,7 @@ def main() -> None:
             place.mkdir()
             try:
                 print(f"ok      {each}: {CHECKS[each](options.device, place)}", flush=True)
-            except Failed as failure:
+            except (Failed, UserError, RuntimeError) as failure:  # what torch raises ends no other check
                 bad += 1
                 print(f"FAILED  {each}: {failure}", flush=True)
     sys.exit(1 if bad else 0)

@@ -1,6 +1,5 @@
 """The checks for GPUs, with the processor held against itself: they pass, and they can fail."""
 
-import importlib.util
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -8,18 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 
-PATH = Path(__file__).parents[1] / "benchmarks" / "gpu_checks.py"
+from .benchmark_files import imported
+
 pytestmark = pytest.mark.untraced  # other tests reach the lines
 
 
 @pytest.fixture(scope="module")
 def checks():
-    spec = importlib.util.spec_from_file_location("gpu_checks", PATH)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["gpu_checks"] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["gpu_checks"]
+    with imported("gpu_checks") as module:
+        yield module
 
 
 def ended(checks, monkeypatch, *words):
@@ -82,6 +78,19 @@ def test_trainings_that_come_apart_fail(checks, monkeypatch, tmp_path):
     monkeypatch.setattr(checks, "read_metrics", other)
     with pytest.raises(checks.Failed, match="nats with compile off"):
         checks.losses("cpu", tmp_path)
+
+
+def test_a_run_that_is_not_stopped_fails(checks, monkeypatch, tmp_path):
+    monkeypatch.setattr(checks, "StopAfter", lambda steps: checks.Unwatched())
+    with pytest.raises(checks.Failed, match="the run was not stopped"):
+        checks.resumed("cpu", tmp_path)
+
+
+def test_an_error_of_one_check_ends_no_other(checks, monkeypatch, capsys):
+    monkeypatch.setattr(checks, "create_model", lambda *args, **kwargs: torch.zeros(1) @ torch.zeros(2))
+    assert ended(checks, monkeypatch, "--device", "cpu", "--only", "fp32", "batches") == 1
+    first, second = capsys.readouterr().out.splitlines()[1:]
+    assert first.startswith("FAILED  fp32: ") and second.startswith("ok      batches: ")
 
 
 def test_a_resumed_run_that_ends_elsewhere_fails(checks, monkeypatch, tmp_path):

@@ -1,22 +1,16 @@
 """The verdicts of simulated studies: as many errors as promised, and no more."""
 
-import importlib.util
 import sys
-from pathlib import Path
 
 import pytest
 
-PATH = Path(__file__).parents[2] / "benchmarks" / "type_one_error.py"
+from ..benchmark_files import imported
 
 
 @pytest.fixture(scope="module")
 def benchmark():
-    spec = importlib.util.spec_from_file_location("type_one_error", PATH)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["type_one_error"] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["type_one_error"]
+    with imported("type_one_error") as module:
+        yield module
 
 
 @pytest.mark.slow

@@ -19,7 +19,6 @@ from convatlas.data.catalog import CATALOG
 from convatlas.data.dataset import DataSet
 from convatlas.data.loading import load_data
 from convatlas.data.places import recall
-from convatlas.data.readers.picture_files import NO_SPLITS
 from convatlas.errors import UserError
 from convatlas.models.registry import find_variant
 from convatlas.records import codec
@@ -28,6 +27,7 @@ from convatlas.records.weights import Preprocessing
 from convatlas.training.distributed import ALONE, World, joined, own_threads
 from convatlas.training.outcome import Stopped
 from convatlas.training.prepare import named
+from convatlas.training.recipe import tied
 from convatlas.training.watch import Progress
 from convatlas.transfer.plan import prepared_for
 
@@ -113,13 +113,9 @@ def named_here(recipe: Recipe) -> Recipe:
 
 
 def tied_to(recipe: Recipe, data: DataSet, *, batch_given: bool) -> Recipe:
-    """The recipe tied to this data's content; batches of a size that nobody gave are not larger than the data.
-
-    How pictures without splits were parted is said of those alone.
-    """
-    parted = recipe.parted if NO_SPLITS in data.description else None
+    """The recipe tied to this data's content; batches of a size that nobody gave are not larger than the data."""
     size = recipe.batch_size if batch_given else max(2, min(recipe.batch_size, len(data.train)))
-    return replace(recipe, data_fingerprint=data.fingerprint, batch_size=size, parted=parted)
+    return tied(replace(recipe, batch_size=size), data)
 
 
 def use_threads(threads: int | None, world: World = ALONE) -> None:

@@ -11,7 +11,6 @@ from typing import Any
 
 import convatlas
 from convatlas.data.dataset import DataSet
-from convatlas.data.readers.picture_files import NO_SPLITS
 from convatlas.errors import UserError, unknown_name
 from convatlas.models.configuration import configured, is_user_file, model_name
 from convatlas.models.user_files import code_of
@@ -24,7 +23,7 @@ from convatlas.study.plan_file import Study, seeds_of, unknown_key
 from convatlas.study.tuning import check_tuning, tuning_of
 from convatlas.training.engine import choose
 from convatlas.training.prepare import check_fits, examine
-from convatlas.training.recipe import check_recipe
+from convatlas.training.recipe import check_recipe, tied
 from convatlas.training.recipes import DEFAULT_EPOCHS, completed, find_recipe
 
 ALL_PAIRS = 6
@@ -103,8 +102,7 @@ def _cell(study: Study, name: str, cell: Cell, load: Load, *, where: str) -> _Ce
     with _in_a_plan(where):
         check_recipe(recipe)
     data = load(recipe)
-    parted = recipe.parted if NO_SPLITS in data.description else None
-    recipe = replace(recipe, data_fingerprint=data.fingerprint, parted=parted)
+    recipe = tied(recipe, data)
     with _in_a_plan(where):
         check_fits(recipe.model, data)
         return _Cell(name, cell, sized(recipe, data), data)

@@ -1,10 +1,13 @@
 """Checking a recipe before anything is computed or written."""
 
 import math
+from dataclasses import replace
 
 from convatlas.arith.schedules import SCHEDULES
+from convatlas.data.dataset import DataSet
 from convatlas.data.mixing import LARGEST_ALPHA
 from convatlas.data.policy_names import OPERATIONS_DRAWN
+from convatlas.data.readers.picture_files import NO_SPLITS
 from convatlas.errors import UserError, unknown_name
 from convatlas.records.run import Recipe
 from convatlas.training.optim import OPTIMIZERS
@@ -69,6 +72,11 @@ def check_recipe(recipe: Recipe) -> None:
     if (recipe.epochs is None) == (recipe.minutes is None):
         raise UserError("the budget is not clear", fix="Give either --epochs or --minutes, not both.")
     _check_sizes(recipe)
+
+
+def tied(recipe: Recipe, data: DataSet) -> Recipe:
+    """The recipe tied to this data's content; how pictures without splits were parted is said of those alone."""
+    return replace(recipe, data_fingerprint=data.fingerprint, parted=recipe.parted if NO_SPLITS in data.description else None)
 
 
 def wanted_of(setting: str, value: float) -> str:
