@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from convatlas.cli.console import clock
+from convatlas.layers.halved_conv import HalvedConv2d
 from convatlas.models.compact import VARIANTS
 from convatlas.models.papers import OURS, golden_rows, paper_of
 from convatlas.models.registry import MODELS, create_model, list_models
@@ -53,6 +54,41 @@ def test_convolutions_begin_as_the_identity(name):
     conv = model.stages[1].conv1
     with torch.no_grad():
         assert torch.allclose(conv(images)[:, : images.shape[1]], images, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(15, 15), (14, 14), (7, 6), (6, 7), (5, 4), (3, 2)])
+@pytest.mark.parametrize("kernel", [3, 5])
+def test_what_pooling_would_not_read_is_not_computed(size, kernel):
+    torch.manual_seed(0)
+    whole, x = torch.nn.Conv2d(4, 5, kernel, padding=kernel // 2, bias=kernel == 5), torch.randn(2, 4, *size, requires_grad=True)
+    part = HalvedConv2d(4, 5, kernel, padding=kernel // 2, bias=kernel == 5)
+    part.load_state_dict(whole.state_dict())
+    pool = torch.nn.MaxPool2d(2)
+    assert part(x).shape[2:] == tuple(side // 2 * 2 for side in size)
+    outcomes = []
+    for conv in (whole, part):
+        y = pool(conv(x))
+        by_input, by_weights = torch.autograd.grad((y * torch.arange(y.numel()).view_as(y)).sum(), (x, conv.weight))
+        outcomes.append((y, by_input, by_weights))
+    for wanted, got in zip(*outcomes, strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [24, 32])
+@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("kernel", ["", "{kernel_size: 5}"])
+def test_no_member_computes_what_it_does_not_pool(name, size, kernel):
+    model, seen = create_model(name + kernel).eval(), {}
+    for part, conv in model.named_modules():
+        if isinstance(conv, torch.nn.Conv2d):
+            assert conv.kernel_size[0] == (5 if kernel else 3)
+            conv.register_forward_hook(lambda _, x, y, part=part: seen.__setitem__(part, (x[0].shape[-1], y.shape[-1])))
+    with torch.no_grad():
+        answers = model(photographs(2, size=size))
+    assert answers.shape == (2, 10)
+    for index, pooled in enumerate(VARIANTS[name].pooled):
+        given, made = seen[f"stages.{index}.conv1"]
+        assert made == (given // 2 * 2 if pooled else given)
 
 
 def test_budgets_are_kept():

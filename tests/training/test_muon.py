@@ -62,6 +62,7 @@ def test_muon_takes_filters_and_nothing_else():
         ("mirror", (1 + 4) / 2),
         # Shifted, a 2x2 image's corner becomes its opposite one's reflection: see below.
         ("mirror+shift", None),
+        ("mirror+3x3", None),
     ],
 )
 def test_answers_are_averaged_over_views(name, expected):
@@ -71,7 +72,11 @@ def test_answers_are_averaged_over_views(name, expected):
         return images[:, 0, 0, 0][:, None]
 
     seen = TEST_AVERAGES[name](ask, x).item()
-    if expected is None:
+    if name == "mirror+3x3":
+        # Each place's first row is the reflected 1, 0 or 1, and so its first column; mirrored, the first is the reflected 2, 3, 2.
+        corners = [4 * row + (column + mirrored) / 2 + 1 for row in (1, 0, 1) for column, mirrored in ((1, 2), (0, 3), (1, 2))]
+        expected = sum(corners) / 9
+    elif name == "mirror+shift":
         # First view: row and column -1, reflected: the pixel at (1, 1) is 6, mirrored the one at (1, 2) is 7. Last view: the
         # pixel at (1, 1) again, 6; its mirror's first is the reflection of the last column, at (1, 2), 7.
         expected = 0.5 * (1 + 4) / 2 + 0.25 * (6 + 7) / 2 + 0.25 * (6 + 7) / 2

@@ -26,6 +26,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from convatlas.errors import UserError
+from convatlas.layers.halved_conv import HalvedConv2d
 
 NORMS = ("batch", "layer", "group", "instance", "none")
 MOST_GROUPS, LEAST_IN_GROUP = 32, 4
@@ -111,7 +112,9 @@ def _alter_kernels(network: nn.Module, size: int, name: str, initialise: Initial
 
 def _keeps_size(module: nn.Module) -> bool:
     """Whether it is a plain convolution of a square kernel above 1 that gives ceil(size / stride) pixels, by padding."""
-    if type(module) is not nn.Conv2d or module.dilation != (1, 1) or module.stride not in ((1, 1), (2, 2)):
+    if not isinstance(module, nn.Conv2d) or type(module) not in (nn.Conv2d, HalvedConv2d):
+        return False
+    if module.dilation != (1, 1) or module.stride not in ((1, 1), (2, 2)):
         return False
     kernel = module.kernel_size[0]
     square = module.kernel_size == (kernel, kernel) and kernel > 1 and kernel % 2 == 1
@@ -119,7 +122,7 @@ def _keeps_size(module: nn.Module) -> bool:
 
 
 def _resized(old: nn.Conv2d, size: int, initialise: Initialise) -> nn.Conv2d:
-    new = nn.Conv2d(
+    new = type(old)(
         old.in_channels,
         old.out_channels,
         size,

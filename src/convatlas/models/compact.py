@@ -1,14 +1,15 @@
 """Compact networks (2026): our own, for 32x32 images; as many right answers as a budget of time or of parameters buys.
 
 No paper: a family of this atlas, drawn from what is known of fast training, for processors as much as for GPUs. Every part
-stands here with its reason; what was measured stands in docs/families/compact.md.
+stands here with its reason; what was measured stands in docs/compact.md.
 
     stem       2x2 patches whitened by fixed filters and their negatives, a learned bias, GELU. The filters are eigenvectors of
                the training images' patches divided by the root of their eigenvalues (Coates & Ng 2012, "Learning Feature
                Representations with K-means", section 2.1; as a first layer: Page 2019, "How to Train Your ResNet", part 8): the
                first stage need not learn to see edges, and its input has as much variance in every direction.
     stage      3x3, 2x2 max pooling, norm, GELU, then further 3x3, norm, GELU. Pooling stands before the norm, so that norm and
-               GELU see a quarter of the values; most multiplications fall on small maps, where processors reach their peak.
+               GELU see a quarter of the values; most multiplications fall on small maps, where processors reach their peak. The
+               first convolution leaves out the last row and column of odd maps, which pooling would not read.
     shortcut   a stage of three convolutions adds its second's output to its third's (He et al. 2015, section 3.2): it lets
                longer trainings use the depth, and costs no parameter.
     norm       BatchNorm with a learned bias and no scale: GELU follows, and the next filters can scale. Statistics follow
@@ -34,6 +35,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from convatlas.arith.scaling import scaled_width
+from convatlas.layers.halved_conv import HalvedConv2d
 from convatlas.layers.network import Network, Request
 
 PATCH = 2
@@ -79,9 +81,9 @@ class ShiftNorm(nn.BatchNorm2d):
         self.register_buffer("weight", torch.ones(channels), persistent=False)
 
 
-def _conv(in_channels: int, out_channels: int) -> nn.Conv2d:
+def _conv(in_channels: int, out_channels: int, *, pooled: bool = False) -> nn.Conv2d:
     """A 3x3 convolution that begins as the identity on its first channels."""
-    conv = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)
+    conv = (HalvedConv2d if pooled else nn.Conv2d)(in_channels, out_channels, 3, padding=1, bias=False)
     begin_as_identity(conv)
     return conv
 
@@ -97,7 +99,7 @@ class Stage(nn.Module):
 
     def __init__(self, in_channels: int, width: int, *, depth: int, pooled: bool) -> None:
         super().__init__()
-        self.conv1, self.norm1 = _conv(in_channels, width), ShiftNorm(width)
+        self.conv1, self.norm1 = _conv(in_channels, width, pooled=pooled), ShiftNorm(width)
         self.pool = nn.MaxPool2d(2) if pooled else nn.Identity()
         self.conv2, self.norm2 = _conv(width, width), ShiftNorm(width)
         self.deep = depth == 3

@@ -56,6 +56,7 @@ def _fast(
     biases: float = 53.0,
     classifier: float = 670.0,
     augment: str = "none",
+    average: str = "mirror+shift",
 ) -> Recipe:
     """What the fast recipes share. `lr` is the rate of the filters, `biases` and `classifier` are those of the others.
 
@@ -82,7 +83,7 @@ def _fast(
         crop_fill="reflect",
         cutout=cutout,
         sizes=((0.45, 24),),
-        test_average="mirror+shift",
+        test_average=average,
         validation=0.0,
         augment=augment,
     )
@@ -132,11 +133,11 @@ RECIPES: dict[str, NamedRecipe] = {
     "fast94": NamedRecipe(
         "94 % on CIFAR-10 in as little time as we know how",
         f"ours, after {AIRBENCH}, with images of 24 pixels in the first epochs",
-        _fast("compact94", epochs=10, cutout=0, crop=2, lr=0.2),
+        _fast("compact94", epochs=10, cutout=0, crop=2, lr=0.2, average="mirror+3x3"),
         (
-            Reached("CIFAR-10", (0.9401, 0.9409, 0.9387), 408, "two cores", "2026-11-27"),
-            Reached("CIFAR-10", (0.9426, 0.9410, 0.9422, 0.9396, 0.9413), 3.4, "H200", "2026-11-26"),
-            Reached("CIFAR-10", (0.9383, 0.9404, 0.9406), 3.86, "H100", "2026-11-26"),
+            Reached("CIFAR-10", (0.9404, 0.9411, 0.9411), 386, "two cores", "2026-11-27"),
+            Reached("CIFAR-10", (0.9426, 0.9410, 0.9422, 0.9396, 0.9413), 3.4, "H200", "2026-11-26", "judged by mirror+shift"),
+            Reached("CIFAR-10", (0.9383, 0.9404, 0.9406), 3.86, "H100", "2026-11-26", "judged by mirror+shift"),
         ),
     ),
     "fast96": NamedRecipe(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -28,5 +29,18 @@ def _shifted(ask: Ask, x: Tensor) -> Tensor:
     return _mirrored(ask, x) / 2 + _mirrored(ask, first) / 4 + _mirrored(ask, last) / 4
 
 
-TEST_AVERAGES: dict[str, Callable[[Ask, Tensor], Tensor]] = {"none": _alone, "mirror": _mirrored, "mirror+shift": _shifted}
+def _everywhere(ask: Ask, x: Tensor) -> Tensor:
+    """The mean of the mirrored answers for x at nine places: moved by up to one pixel each way, reflected over the border."""
+    height, width = x.shape[2:]
+    padded = F.pad(x, (1, 1, 1, 1), mode="reflect")
+    views = [padded[:, :, i : i + height, j : j + width] for i in range(3) for j in range(3)]
+    return torch.stack([_mirrored(ask, view) for view in views]).mean(0)
+
+
+TEST_AVERAGES: dict[str, Callable[[Ask, Tensor], Tensor]] = {
+    "none": _alone,
+    "mirror": _mirrored,
+    "mirror+shift": _shifted,
+    "mirror+3x3": _everywhere,
+}
 """By the name that a recipe gives them."""
