@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from convatlas.cli.console import clock
+from convatlas.errors import UserError
+from convatlas.inspection.trace import trace
 from convatlas.layers.halved_conv import HalvedConv2d
 from convatlas.models.compact import VARIANTS
 from convatlas.models.papers import OURS, golden_rows, paper_of
@@ -89,6 +91,23 @@ def test_no_member_computes_what_it_does_not_pool(name, size, kernel):
     for index, pooled in enumerate(VARIANTS[name].pooled):
         given, made = seen[f"stages.{index}.conv1"]
         assert made == (given // 2 * 2 if pooled else given)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_images_too_small_to_be_pooled_are_told_as_such(name):
+    for size in (2, 3, 4, 8):
+        if size == 8 and not all(VARIANTS[name].pooled):
+            continue
+        with pytest.raises(UserError, match="too small"):
+            trace(create_model(name), (3, size, size))
+
+
+def test_tables_tell_what_a_convolution_leaves_out():
+    rows = {layer.name: layer for layer in trace(create_model("compact94"), (3, 32, 32)).layers}
+    first, second = (rows[f"stages.1.conv{number}"] for number in (1, 2))
+    assert (first.operation, second.operation) == ("Conv2d", "Conv2d")
+    assert first.settings == second.settings + " no odd edges" and "padding 1" in first.settings
+    assert (first.input_shape[-1], first.output_shape[-1]) == (15, 14)
 
 
 def test_budgets_are_kept():

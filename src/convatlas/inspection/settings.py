@@ -4,6 +4,8 @@ from typing import Any
 
 from torch import nn
 
+from convatlas.layers.halved_conv import HalvedConv2d
+
 AS_EVER = {"inplace=True", "inplace=False", "approximate='none'", "start_dim=1", "end_dim=-1"}
 
 
@@ -43,6 +45,7 @@ def _convolution(conv: nn.Conv2d) -> list[str]:
         *_unless(1, "groups", conv.groups),
         *_unless("zeros", "filled by", conv.padding_mode),
         *_without("bias", conv.bias is None),
+        *_without("odd edges", isinstance(conv, HalvedConv2d)),
     ]
 
 

@@ -31,7 +31,8 @@ class Recipe:
     the border: "zeros", or the image's "reflect"ion. `sizes` holds (share of the epochs, pixels a side): up to that share images
     are scaled to that size; after the last one they have their own. `bias_lr` and `classifier_lr` are multiples of `lr` for
     biases and norms, and for the last linear layer. `test_average` says over which views of an image the answers are averaged
-    when the network is judged: "none", "mirror", or "mirror+shift" (by one pixel, both ways along the diagonal).
+    when the network is judged: "none", "mirror", "mirror+shift" (by one pixel, both ways along the diagonal), or "mirror+3x3" (by
+    up to one pixel each way: nine places).
 
     `compile` is "auto", "on", "off", or "graphs": on a GPU, steps are recorded as CUDA graphs. `convolutions` is "auto", "stock"
     (torch's own) or "trial" (the fastest found by trial).
