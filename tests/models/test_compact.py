@@ -135,10 +135,16 @@ def test_the_page_has_what_the_recipes_reached():
     rows = re.findall(r"^\| `(\w+)` \| ([\d.]+) % \| (\d+) \| ([\d:]+), ([\w ]+) \|", PAGE, flags=re.M)
     assert {name for name, *_ in rows} == {"fast94", "fast96", "compact1m", "compact300k"}
     for name, percent, epochs, seconds, machine in rows:
-        outcomes = {outcome.machine: outcome for outcome in RECIPES[name].reached if "epochs" not in outcome.settings}
-        outcome = outcomes[machine]
-        assert (percent, seconds) == (f"{100 * fmean(outcome.accuracies):.2f}", clock(outcome.seconds))
-        assert int(epochs) == RECIPES[name].recipe.epochs
+        outcomes = [
+            outcome for outcome in RECIPES[name].reached if outcome.machine == machine and epochs_of(name, outcome) == epochs
+        ]
+        assert (percent, seconds) == (f"{100 * fmean(outcomes[0].accuracies):.2f}", clock(outcomes[0].seconds))
+
+
+def epochs_of(name, outcome):
+    """Of a recipe's outcome, as a word: its own, or those that its settings have instead."""
+    told = re.search(r"(\d+) epochs", outcome.settings)
+    return told.group(1) if told else str(RECIPES[name].recipe.epochs)
 
 
 def test_the_pages_code_runs():

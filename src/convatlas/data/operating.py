@@ -112,7 +112,8 @@ def operate(images: Tensor, drawn: Drawn) -> Tensor:
     if len(moved):
         whole = torch.eye(3, dtype=torch.float64).repeat(len(moved), 1, 1)
         origins = moved_by(Drawn(drawn.operations[:, moved], drawn.strengths[:, moved]), whole)
-        _put_(changed, moved, sampled(changed.index_select(0, moved.to(images.device)), origins, images.shape[-1]))
+        there = moved.to(images.device)
+        _put_(changed, there, sampled(changed.index_select(0, there), origins, images.shape[-1]))
     recolour_(changed, drawn)
     return changed
 
@@ -132,18 +133,21 @@ def sampled(images: Tensor, origins: Tensor, size: int) -> Tensor:
 
 def recolour_(images: Tensor, drawn: Drawn) -> None:
     """Those operations that leave pixels where they are done to `images`, in place, in the order drawn."""
-    for operations, how_strong in zip(drawn.operations, drawn.strengths, strict=True):
-        for name, operation in PIXEL_OPERATIONS.items():
-            chosen = (operations == OPERATIONS.index(name)).nonzero().flatten()
-            if len(chosen):
-                changed = operation(images.index_select(0, chosen.to(images.device)), how_strong[chosen].to(images.device))
-                _put_(images, chosen, changed)
+    # Sorted by operation, so that all places and strengths go to a GPU at once, not those of each operation for itself.
+    order = drawn.operations.argsort(dim=1, stable=True)
+    places, strong = (each.to(images.device) for each in (order, drawn.strengths.gather(1, order)))
+    for layer, operations in enumerate(drawn.operations):
+        counts = torch.bincount(operations, minlength=len(OPERATIONS)).tolist()
+        parts = zip(OPERATIONS, torch.split(places[layer], counts), torch.split(strong[layer], counts), strict=True)
+        for name, chosen, how_strong in parts:
+            if name in PIXEL_OPERATIONS and len(chosen):
+                _put_(images, chosen, PIXEL_OPERATIONS[name](images.index_select(0, chosen), how_strong))
 
 
 def _put_(images: Tensor, chosen: Tensor, changed: Tensor) -> None:
-    """The `chosen` of `images` replaced by `changed`, in place."""
+    """The `chosen` of `images`, on their device, replaced by `changed`, in place."""
     if images.device.type != "cpu":
-        images.index_copy_(0, chosen.to(images.device), changed)
+        images.index_copy_(0, chosen, changed)
         return
     # On processors index_copy_ goes value by value and takes ten times as long.
     for place, image in zip(chosen.tolist(), changed, strict=True):

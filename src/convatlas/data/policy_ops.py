@@ -153,8 +153,10 @@ def _histograms(images: Tensor) -> Tensor:
     """How often each channel has each level, int64 (K, C, 256)."""
     planes = images.shape[0] * images.shape[1]
     begins = torch.arange(planes, device=images.device)[:, None] * LEVELS
-    places = images.reshape(planes, -1).to(torch.int64) + begins
-    return torch.bincount(places.flatten(), minlength=planes * LEVELS).view(*images.shape[:2], LEVELS)
+    places = (images.reshape(planes, -1).to(torch.int64) + begins).flatten()
+    # bincount would ask a GPU for the largest place, and wait for the answer.
+    counts = torch.zeros(planes * LEVELS, dtype=torch.int64, device=images.device)
+    return counts.scatter_add_(0, places, torch.ones_like(places)).view(*images.shape[:2], LEVELS)
 
 
 def _looked_up(images: Tensor, table: Tensor) -> Tensor:
