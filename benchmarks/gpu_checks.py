@@ -10,7 +10,8 @@ import argparse
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -80,23 +81,47 @@ def recipe_for(device: str, data: DataSet, **changes: Any) -> Recipe:
     return Recipe(model="lenet.pocket", data="digits", data_fingerprint=data.fingerprint, device=device, **settings)
 
 
+def noise() -> ImageSet:
+    """Two batches of images."""
+    pixels = torch.randint(0, 256, (512, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    return ImageSet(pixels, torch.arange(512) % CLASSES)
+
+
+def batches_of(images: ImageSet, device: str, settings: dict[str, Any]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """What training makes of them in one epoch."""
+    options = {"mean": (0.0,) * 3, "std": (1.0,) * 3, "dtype": torch.float32, "memory_format": torch.channels_last}
+    return training_batches(images, batch_size=256, seed=0, epoch=1, device=device, **settings, **options)
+
+
 def batches(device: str, folder: Path) -> str:
     """Every augmentation makes the same images on the device as on the processor, to a grey level."""
-    pixels = torch.randint(0, 256, (512, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    images = ImageSet(pixels, torch.arange(512) % CLASSES)
+    images = noise()
     largest = differing = 0.0
     for settings in AUGMENTATIONS:
-        made = []
-        for place in ("cpu", device):
-            options = {"mean": (0.0,) * 3, "std": (1.0,) * 3, "dtype": torch.float32, "memory_format": torch.channels_last}
-            one = training_batches(images, batch_size=256, seed=0, epoch=1, device=place, **settings, **options)
-            made.append(next(iter(one)))
-        (x, labels), (there, labels_there) = made
+        (x, labels), (there, labels_there) = (next(batches_of(images, place, settings)) for place in ("cpu", device))
         off = (x - there.cpu()).abs()
         largest, differing = max(largest, float(off.max())), max(differing, float((off > GREY_LEVEL / 2).float().mean()))
         _demand(torch.allclose(labels.float(), labels_there.cpu().float()), f"labels differ with {settings}")
     what = f"largest difference {255 * largest:.3f} grey levels, {differing:.2%} of the pixels by half a level or more"
     return _demand(largest < 1.01 * GREY_LEVEL and differing < 0.01, what)
+
+
+def ahead(device: str, folder: Path) -> str:
+    """Batches are made while the GPU is busy with those before: nothing in them waits for it."""
+    if device == "cpu":
+        return "left out: a processor computes at once"
+    images, slowest = noise(), 0.0
+    for settings in AUGMENTATIONS:
+        made = batches_of(images, device, settings)
+        next(made)  # for which the images go there, once for all
+        torch.cuda.set_sync_debug_mode("error")
+        begun = time.perf_counter()
+        try:
+            next(made)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        slowest = max(slowest, time.perf_counter() - begun)
+    return f"the slowest batch of {images.images.shape[0] // 2} took the processor {1000 * slowest:.1f} ms"
 
 
 def fp32(device: str, folder: Path) -> str:
@@ -184,7 +209,7 @@ def several(device: str, folder: Path) -> str:
 
 
 CHECKS: dict[str, Callable[[str, Path], str]] = {
-    check.__name__: check for check in (batches, fp32, losses, resumed, judged, several)
+    check.__name__: check for check in (batches, ahead, fp32, losses, resumed, judged, several)
 }
 
 

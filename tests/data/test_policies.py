@@ -291,9 +291,6 @@ def test_draws_are_a_function_of_the_generator_and_each_image_is_made_without_th
 @pytest.mark.parametrize("policy", POLICIES)
 def test_what_was_drawn_is_done_where_the_images_are(policy):
     draws = drawn(policy)
-    if draws.operated is not None:
-        # torch counts no histograms on the meta device.
-        draws.operated.operations[draws.operated.operations == OPERATIONS.index("equalize")] = 0
     done = apply_policy(torch.empty(64, 3, 32, 32, dtype=torch.uint8, device="meta"), draws, size=28)
     assert (done.device.type, tuple(done.shape)) == ("meta", (64, 3, 28, 28))
 

@@ -134,10 +134,9 @@ def test_the_page_has_the_members_numbers():
 def test_the_page_has_what_the_recipes_reached():
     rows = re.findall(r"^\| `(\w+)` \| ([\d.]+) % \| (\d+) \| ([\d:]+), ([\w ]+) \|", PAGE, flags=re.M)
     assert {name for name, *_ in rows} == {"fast94", "fast96", "compact1m", "compact300k"}
+    assert len(rows) == PAGE.count(" % | "), "a row was not understood"
     for name, percent, epochs, seconds, machine in rows:
-        outcomes = [
-            outcome for outcome in RECIPES[name].reached if outcome.machine == machine and epochs_of(name, outcome) == epochs
-        ]
+        outcomes = [each for each in RECIPES[name].reached if (each.machine, epochs_of(name, each)) == (machine, epochs)]
         assert (percent, seconds) == (f"{100 * fmean(outcomes[0].accuracies):.2f}", clock(outcomes[0].seconds))
 
 

@@ -33,6 +33,14 @@ class Draws:
         return Draws(mirrored, shift, centre)
 
 
+def sent(tensor: Tensor, device: torch.device | str) -> Tensor:
+    """`tensor` on `device`, as all that is drawn gets there: the copy does not wait for what a GPU has still to compute.
+
+    So batches are made while the GPU is busy with those before. The values are taken before this returns.
+    """
+    return tensor.to(device, non_blocking=True)
+
+
 def draw(n: int, *, size: tuple[int, int], flip: bool, crop: int, cutout: int, generator: Generator) -> Draws:
     """Draw for `n` images of `size` (H, W) pixels: mirrored with probability 1/2, moved by up to `crop` pixels, blanked anywhere.
 
@@ -46,7 +54,7 @@ def draw(n: int, *, size: tuple[int, int], flip: bool, crop: int, cutout: int, g
 
 def mirror_(images: Tensor, mirrored: Tensor) -> Tensor:
     """Those of `images` for which `mirrored` (N,) is true are mirrored left to right, in place."""
-    chosen = mirrored.nonzero().flatten().to(images.device)
+    chosen = sent(mirrored.nonzero().flatten(), images.device)
     stored, across = (images.permute(0, 2, 3, 1), 2) if _channels_last(images) else (images, 3)
     stored.index_copy_(0, chosen, stored.index_select(0, chosen).flip(across))
     return images
@@ -64,7 +72,7 @@ def shifted_crop(images: Tensor, padding: int, *, shift: Tensor, fill: str = "ze
     beyond = sum((extent - 1) * stride for extent, stride in zip(extents, strides, strict=True))
     windows = frame.as_strided((frame.numel() - beyond, *extents), (1, *strides))
     begins = torch.arange(len(images)) * frame.stride(0) + shift[0] * frame.stride(2) + shift[1] * frame.stride(3)
-    cut = windows.index_select(0, begins.to(images.device))
+    cut = windows.index_select(0, sent(begins, images.device))
     return cut.permute(0, 3, 1, 2) if _channels_last(images) else cut
 
 
@@ -92,7 +100,7 @@ def blank(images: Tensor, side: int, *, centre: Tensor) -> Tensor:
 
     On normalised images zero is the mean, as in DeVries & Taylor 2017, "Improved Regularization ... with Cutout", section 3.2.
     """
-    top, left = (centre - side // 2).to(images.device)[..., None]
+    top, left = sent(centre - side // 2, images.device)[..., None]
     rows, columns = (torch.arange(extent, device=images.device) for extent in images.shape[2:])
     in_rows = (rows >= top) & (rows < top + side)
     in_columns = (columns >= left) & (columns < left + side)
@@ -108,7 +116,7 @@ def normalise(
     shifts = [-centre / deviation for centre, deviation in zip(mean, std, strict=True)]
     # Written out for a whole image: channels that alternate in memory would otherwise be computed three values at a time.
     scale, shift = (
-        torch.tensor(values, device=images.device)
+        sent(torch.tensor(values), images.device)
         .view(1, -1, 1, 1)
         .expand(1, *images.shape[1:])
         .clone(memory_format=memory_format)

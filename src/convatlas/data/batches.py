@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from convatlas.data.augment import FILLS, Draws, blank, draw, mirror_, normalise, shifted_crop
+from convatlas.data.augment import FILLS, Draws, blank, draw, mirror_, normalise, sent, shifted_crop
 from convatlas.data.dataset import ImageSet
 from convatlas.data.mixing import Mixing
 from convatlas.data.operating import draw_operations, operate
@@ -92,14 +92,14 @@ def training_batches(
         first, last = (len(chosen) * share // ranks for share in (rank, rank + 1))
         begin, end = (first, last) if mixing is None else (0, len(chosen))
         chosen, draws, operated = chosen[begin:end], draws.part(begin, end), operated and operated.part(begin, end)
-        batch = _chosen(stored, chosen, memory_format).to(device)
+        batch = sent(_chosen(stored, chosen, memory_format), device)
         batch = _moved(batch if operated is None else operate(batch, operated), draws, crop=crop, fill=crop_fill)
         batch = normalise(batch, mean=mean, std=std, dtype=dtype, memory_format=memory_format)
         batch, labels = _blanked(batch, draws, side=cutout), images.labels[chosen]
         if mixing is not None:
             generator = generator_of(seed, epoch, f"mix {index}")
             batch, labels = (each[first:last] for each in mixing.done(batch, labels, generator=generator))
-        yield batch, labels.to(device)
+        yield batch, sent(labels, device)
 
 
 def evaluation_batches(
@@ -118,8 +118,8 @@ def evaluation_batches(
     Of each the middle `size` x `size` pixels are taken (None: all).
     """
     for first in range(0, len(images), batch_size):
-        batch = centre(images.images[first : first + batch_size], size).to(device)
-        labels = images.labels[first : first + batch_size].to(device)
+        batch = sent(centre(images.images[first : first + batch_size], size), device)
+        labels = sent(images.labels[first : first + batch_size], device)
         yield normalise(batch, mean=mean, std=std, dtype=dtype, memory_format=memory_format), labels
 
 
@@ -173,7 +173,7 @@ def prepared(images: Tensor, *, size: int | None, device: torch.device, memory_f
 def _chosen(stored: Tensor, chosen: Tensor, memory_format: torch.memory_format) -> Tensor:
     """Copies of the `chosen` of the `stored` images, as (N, C, H, W)."""
     # index_select copies whole images; plain indexing goes byte by byte and takes sixteen times as long.
-    batch = stored.index_select(0, chosen.to(stored.device))
+    batch = stored.index_select(0, sent(chosen, stored.device))
     return batch.permute(0, 3, 1, 2) if memory_format == torch.channels_last else batch
 
 

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from convatlas.data.augment import sent
 from convatlas.errors import UserError
 
 LARGEST_ALPHA = 100.0
@@ -42,16 +43,16 @@ def mixed(
         raise UserError(f"a label is {int(labels.max())}, of {num_classes} classes", fix="Count the classes from 0.")
     shares = F.one_hot(labels, num_classes).to(torch.float32)
     if not mixup and not cutmix:
-        return images, shares.to(images.device)
+        return images, sent(shares, images.device)
     cut = bool(cutmix) and (not mixup or float(torch.rand((), generator=generator)) < 0.5)
     kept = _beta(cutmix if cut else mixup, generator)
     partners = torch.randperm(len(labels), generator=generator)
-    others = images[partners.to(images.device)]
+    others = images[sent(partners, images.device)]
     if cut:
         images, kept = _pasted(images, others, kept, generator)
     else:
         images = torch.lerp(others, images, kept)
-    return images, torch.lerp(shares[partners.to(labels.device)], shares, kept).to(images.device)
+    return images, sent(torch.lerp(shares[partners.to(labels.device)], shares, kept), images.device)
 
 
 def check_mixing(mixup: float, cutmix: float) -> None:

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from convatlas.data.augment import sent
 from convatlas.data.policy_names import OPERATIONS_DRAWN
 from convatlas.data.policy_ops import OPERATIONS, PIXEL_OPERATIONS, matrices
 from convatlas.errors import unknown_name
@@ -112,7 +113,7 @@ def operate(images: Tensor, drawn: Drawn) -> Tensor:
     if len(moved):
         whole = torch.eye(3, dtype=torch.float64).repeat(len(moved), 1, 1)
         origins = moved_by(Drawn(drawn.operations[:, moved], drawn.strengths[:, moved]), whole)
-        there = moved.to(images.device)
+        there = sent(moved, images.device)
         _put_(changed, there, sampled(changed.index_select(0, there), origins, images.shape[-1]))
     recolour_(changed, drawn)
     return changed
@@ -121,7 +122,7 @@ def operate(images: Tensor, drawn: Drawn) -> Tensor:
 def sampled(images: Tensor, origins: Tensor, size: int) -> Tensor:
     """uint8 (N, C, size, size): `images` sampled where `origins` float64 (N, 3, 3) says, bilinear and mirrored at borders."""
     # From shares to the -1 .. 1 of grid_sample, at the middle of each pixel.
-    origins = (2 * origins).to(torch.float32).to(images.device)
+    origins = sent((2 * origins).to(torch.float32), images.device)
     middles = (torch.arange(size, device=images.device, dtype=torch.float32) + 0.5) / size
     grid = torch.empty(len(images), size, size, 2, device=images.device)
     for i in (0, 1):
@@ -135,7 +136,7 @@ def recolour_(images: Tensor, drawn: Drawn) -> None:
     """Those operations that leave pixels where they are done to `images`, in place, in the order drawn."""
     # Sorted by operation, so that all places and strengths go to a GPU at once, not those of each operation for itself.
     order = drawn.operations.argsort(dim=1, stable=True)
-    places, strong = (each.to(images.device) for each in (order, drawn.strengths.gather(1, order)))
+    places, strong = (sent(each, images.device) for each in (order, drawn.strengths.gather(1, order)))
     for layer, operations in enumerate(drawn.operations):
         counts = torch.bincount(operations, minlength=len(OPERATIONS)).tolist()
         parts = zip(OPERATIONS, torch.split(places[layer], counts), torch.split(strong[layer], counts), strict=True)

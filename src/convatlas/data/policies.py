@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from convatlas.data.augment import normalise
+from convatlas.data.augment import normalise, sent
 from convatlas.data.batches import centre, generator_of, prepared
 from convatlas.data.dataset import ImageSet
 from convatlas.data.mixing import check_mixing, mixed
@@ -141,13 +141,13 @@ def policy_batches(
     for index in range(start, policy_batches_in_epoch(len(images), batch_size)):
         chosen = order[index * batch_size : (index + 1) * batch_size]
         draws = draw_policy(len(chosen), policy=policy, flip=flip, generator=generator_of(seed, epoch, f"batch {index}"))
-        batch = apply_policy(stored.index_select(0, chosen.to(stored.device)).to(device), draws, size=size)
+        batch = apply_policy(sent(stored.index_select(0, sent(chosen, stored.device)), device), draws, size=size)
         batch = normalise(batch, mean=mean, std=std, dtype=dtype, memory_format=memory_format)
         labels = images.labels[chosen]
         if mixup or cutmix:
             mixing = generator_of(seed, epoch, f"mix {index}")
             batch, labels = mixed(batch, labels, num_classes=num_classes, mixup=mixup, cutmix=cutmix, generator=mixing)
-        yield batch, labels.to(device)
+        yield batch, sent(labels, device)
 
 
 def balanced_order(labels: Tensor, generator: Generator) -> Tensor:
