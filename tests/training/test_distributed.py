@@ -7,14 +7,17 @@ import socket
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from convatlas.errors import UserError
 from convatlas.records import codec
 from convatlas.records.run import Recipe, RunSummary, read_metrics
+from convatlas.training import distributed
 from convatlas.training.checkpoint import load_model, load_state
 from convatlas.training.distributed import World, check_shared, joined, shared_choices
 from convatlas.training.engine import choose
@@ -250,6 +253,17 @@ def workers(process):
 
 def environ(pid):
     return Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
+
+
+def test_what_nccl_failed_at_is_told(monkeypatch):
+    """Such as two processes on one GPU, which a version of it refuses."""
+    monkeypatch.setattr(distributed, "REASON_WITHIN", timedelta(milliseconds=10))
+    error = dist.DistBackendError(
+        "NCCL error in: NCCLUtils.cpp:94, invalid usage\nLast error:\nDuplicate GPU detected : rank 0\n"
+    )
+    said = "another process has ended, or NCCL failed: Duplicate GPU detected : rank 0. Give NCCL_DEBUG=WARN to be told more."
+    with pytest.raises(UserError, match=re.escape(said)), World(0, 2, dist.HashStore()).heard():
+        raise error
 
 
 @pytest.mark.slow

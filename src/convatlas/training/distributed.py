@@ -139,12 +139,15 @@ class World:
         except RuntimeError as error:
             if self.store is None or not (isinstance(error, dist.DistError) or "gloo" in str(error)):
                 raise
-            raise self._reason(self.store) from error
+            raise self._reason(self.store, error) from error
 
-    def _reason(self, store: Store) -> UserError:
+    def _reason(self, store: Store, error: RuntimeError) -> UserError:
         if _comes(store, "failed", REASON_WITHIN):
             what, fix = store.get("failed").decode().split("\n")
             return UserError(what, fix=fix)
+        if "NCCL" in str(error):  # which the GPUs may be the cause of as well; its last line says what it is
+            said = str(error).strip().split("\n")[-1].strip()
+            return UserError(f"another process has ended, or NCCL failed: {said}", fix="Give NCCL_DEBUG=WARN to be told more.")
         return UserError("another process has ended", fix="If it was killed, torchrun says so; go on with --resume.")
 
     def fail(self, error: BaseException) -> None:
