@@ -82,7 +82,7 @@ def recipe_for(device: str, data: DataSet, **changes: Any) -> Recipe:
 
 
 def noise() -> ImageSet:
-    """Two batches of images."""
+    """Images for two batches of `batches_of`."""
     pixels = torch.randint(0, 256, (512, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     return ImageSet(pixels, torch.arange(512) % CLASSES)
 
