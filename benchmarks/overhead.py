@@ -1,9 +1,11 @@
 """What ConvAtlas's training loop costs beyond forward, backward and optimizer step, on networks so small that it would show.
 
     python benchmarks/overhead.py [MODEL ...] [--batch-size 128] [--threads N] [--rounds 15]
+                                  [--processes 1]
 
 Processes take turns at the same network, optimizer and number format: a bare loop, and `convatlas train` itself, once with
-batches that are ready and once with its own augmentation. Prints the ratios of their times with their intervals.
+batches that are ready and once with its own augmentation (--processes: see train_step.py). Prints the ratios of their times with
+their intervals.
 """
 
 import argparse
@@ -13,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from train_step import CLASSES, TurnTaking, random_images, turns
+from train_step import CLASSES, TurnTaking, check_counts, random_images, turns
 
 EPOCH = 390
 """Batches: about as many as CIFAR-10 has at 128 images."""
@@ -110,6 +112,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--work", choices=LOOPS, help=argparse.SUPPRESS)
     for option, default in (("--image-size", "32"), ("--device", "cpu")):  # `turns` names them
@@ -119,6 +122,7 @@ def main() -> None:
     if options.work:
         _work(options)
         return
+    check_counts(parser, options)
     print("| network | bare, ms a step | loop | loop and augmentation |\n|---|---|---|---|")
     for name in options.models:
         print("| " + " | ".join(_row(name, options)) + " |", flush=True)

@@ -1,10 +1,12 @@
 """How fast ConvAtlas trains a network, beside the loops that people write: images a second, and ratios with their intervals.
 
     python benchmarks/train_step.py [MODEL ...] [--batch-size 128] [--image-size 32] [--threads N] [--rounds 9] [--data]
-                                    [--device cuda]
+                                    [--processes 1] [--device cuda]
 
 Each loop runs in a process of its own, since allocator settings hold for a whole process; the processes take turns, so that what
-the machine does besides falls on all alike. All train the same network on 32x32 images:
+the machine does besides falls on all alike. Where a step takes milliseconds, processes of the same loop differ among themselves,
+by where their memory happens to lie: with --processes 7 each loop has seven, one after the other, and counts as often, with the
+median of its rounds. All train the same network on 32x32 images:
 
     teaching     fp32, NCHW, eager, Adam, the loss read at every step: what courses teach
     expert       bf16 autocast where the processor has it, channels_last, fused AdamW: what somebody writes who knows PyTorch
@@ -242,6 +244,25 @@ def work(loop: str, name: str, options: argparse.Namespace) -> None:
 
 
 def turns(name: str, options: argparse.Namespace) -> dict[str, list[float]]:
+    """Seconds of each loop: a value for each round, or for each of its processes, the median of its rounds, if it has several."""
+    if options.processes == 1:
+        return _rounds(name, options)
+    sets = [_rounds(name, options) for _ in range(options.processes)]
+    return {loop: [_median(one[loop]) for one in sets] for loop in options.loops}
+
+
+def check_counts(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Refuse so few rounds, or so few of several processes, that their ratios have no interval."""
+    from convatlas.arith.order import FEWEST
+
+    counted = "rounds" if options.processes == 1 else "processes"
+    if getattr(options, counted) < FEWEST:
+        parser.error(f"--{counted}: an interval needs {FEWEST} or more")
+    if options.rounds < 1:
+        parser.error("--rounds: 1 or more")
+
+
+def _rounds(name: str, options: argparse.Namespace) -> dict[str, list[float]]:
     """Seconds of each round of each loop; every second round in the opposite order. The first two do not count."""
     command = [sys.executable, options.script, name, "--batch-size", str(options.batch_size), "--threads", str(options.threads)]
     command += [
@@ -313,6 +334,7 @@ def main() -> None:
     parser.add_argument("--image-size", type=int, default=32)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--loops", nargs="*", default=list(LOOPS), choices=LOOPS)
     parser.add_argument("--data", action="store_true")
@@ -320,13 +342,10 @@ def main() -> None:
     parser.add_argument("--work", choices=(*LOOPS, PEAK), help=argparse.SUPPRESS)
     options = parser.parse_args()
     options.script = __file__
-    from convatlas.arith.order import FEWEST
-
-    if options.rounds < FEWEST:
-        parser.error(f"--rounds: an interval needs {FEWEST} or more")
     if options.work:
         work(options.work, options.models[0], options)
         return
+    check_counts(parser, options)
     shown = list(options.loops)
     columns = ["network", *shown, *(f"against {loop}" for loop in shown if loop != "convatlas"), "of the peak"]
     options.loops = [*shown, PEAK]

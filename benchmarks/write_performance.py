@@ -2,7 +2,7 @@
 
     python benchmarks/write_performance.py [--out docs/performance.md]
 
-Takes about ten minutes on two cores; leave the machine alone meanwhile.
+Takes about a quarter of an hour on two cores; leave the machine alone meanwhile.
 """
 
 import argparse
@@ -13,16 +13,17 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).parent
+SEVERAL = ("--processes", "9", "--rounds", "3")
 BENCHES = (
-    # A step of LeNet-5 takes milliseconds: of two of them the machine's hiccups are a good part.
-    ("A training step of LeNet-5", "train_step.py", ("lenet5", "--rounds", "9", "--steps", "40")),
+    # A step of LeNet-5 takes milliseconds: of two of them the machine's hiccups are a good part, and its processes differ.
+    ("A training step of LeNet-5", "train_step.py", ("lenet5", *SEVERAL, "--steps", "40")),
     ("A training step", "train_step.py", ("vgg11", "resnet18", "--rounds", "7", "--steps", "2")),
     (
         "With the data pipeline counted",
         "train_step.py",
-        ("lenet5", "--rounds", "7", "--steps", "40", "--data", "--loops", "teaching", "expert", "convatlas"),
+        ("lenet5", *SEVERAL, "--steps", "40", "--data", "--loops", "teaching", "expert", "convatlas"),
     ),
-    ("What the loop costs", "overhead.py", ("lenet5", "--rounds", "9")),
+    ("What the loop costs", "overhead.py", ("lenet5", *SEVERAL)),
     ("Batches", "augment.py", ("--quick",)),
     ("Inference", "inference.py", ("--quick",)),
 )

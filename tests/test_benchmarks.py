@@ -34,7 +34,23 @@ def test_a_training_step_is_timed_beside_other_loops() -> None:
 
 
 def test_what_the_loop_costs_is_timed_with_and_without_augmentation() -> None:
-    head, row = table("overhead.py", "lenet5", "--batch-size", "8", "--rounds", "6", "--steps", "2")
+    few = ("--batch-size", "8", "--rounds", "1", "--processes", "6", "--steps", "2")
+    head, row = table("overhead.py", "lenet5", *few)
     assert head == ["network", "bare, ms a step", "loop", "loop and augmentation"]
     assert float(row[1]) > 0
     assert all(re.match(r"\d\.\d{3} \(", cell) for cell in row[2:])
+
+
+@pytest.mark.parametrize("script", ["train_step.py", "overhead.py"])
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--rounds", "5"), "--rounds: an interval needs 6 or more"),
+        (("--rounds", "9", "--processes", "2"), "--processes: an interval needs 6 or more"),
+        (("--rounds", "0", "--processes", "6"), "--rounds: 1 or more"),
+    ],
+)
+def test_what_has_no_interval_is_refused_at_once(script, words, said) -> None:
+    done = subprocess.run([sys.executable, BENCHMARKS / script, "lenet5", *words], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert said in done.stderr

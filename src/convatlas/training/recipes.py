@@ -157,6 +157,7 @@ RECIPES: dict[str, NamedRecipe] = {
         f"ours, after {AIRBENCH}, with {STRONGER}",
         _fast("compact96", epochs=60, cutout=12, crop=4, lr=0.16, augment="rand", average="mirror+3x3"),
         (
+            Reached("CIFAR-10", (0.9648,), 8934, "two cores", "2026-11-27"),
             Reached(
                 "CIFAR-10", (0.9642, 0.9631, 0.9605, 0.9637), 55, "H200", "2026-11-27", "seconds of the last, which ran alone"
             ),
