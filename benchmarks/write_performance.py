@@ -23,7 +23,7 @@ BENCHES = (
         "train_step.py",
         ("lenet5", *SEVERAL, "--steps", "40", "--data", "--loops", "teaching", "expert", "convatlas"),
     ),
-    ("What the loop costs", "overhead.py", ("lenet5", *SEVERAL)),
+    ("What the loop costs", "overhead.py", ("lenet5", *SEVERAL, "--steps", "80")),
     ("Batches", "augment.py", ("--quick",)),
     ("Inference", "inference.py", ("--quick",)),
 )
