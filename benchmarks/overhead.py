@@ -3,27 +3,33 @@
     python benchmarks/overhead.py [MODEL ...] [--batch-size 128] [--threads N] [--rounds 15]
                                   [--processes 1]
 
-Processes take turns at the same network, optimizer and number format: a bare loop, and `convatlas train` itself, once with
-batches that are ready and once with its own augmentation (--processes: see train_step.py). Prints the ratios of their times with
-their intervals.
+In one process, in turns, with the same network, optimizer and number format: a bare loop, and `convatlas train` itself, once with
+batches that are ready and once with its own augmentation. Prints the ratios of their times with their intervals: of the rounds,
+or with --processes 7 of so many processes, each with the median of its rounds. (Processes that do the same differ by more than
+what is looked for here, so that two of them cannot be compared.)
 """
 
 import argparse
 import contextlib
+import json
+import subprocess
+import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from train_step import CLASSES, TurnTaking, check_counts, random_images, turns
+from train_step import CLASSES, TurnTaking, check_counts, random_images
 
 EPOCH = 390
 """Batches: about as many as CIFAR-10 has at 128 images."""
-LOOPS = ("bare", "loop", "loop and augmentation")
+LOOPS = ("loop", "loop and augmentation")
 
 
-def bare(name: str, batch_size: int, steps: int) -> None:
-    """Forward, backward and step, and nothing else."""
+def bare(recipe: Any, data: Any) -> Callable[[int], None]:
+    """A function that takes so many steps of forward, backward and update, and does nothing else."""
     import torch
     import torch.nn.functional as F
 
@@ -31,19 +37,48 @@ def bare(name: str, batch_size: int, steps: int) -> None:
     from convatlas.training.optim import make_optimizer
     from convatlas.training.precision import autocast
 
-    recipe, data = _run(name, batch_size)
     model = _network(recipe, data)
     optimizer = make_optimizer(model, recipe)
     choices = choose(recipe, model)
     x, y = next(_ready(data, recipe, torch.bfloat16 if choices.precision == "bf16" else torch.float32))
-    watch = TurnTaking(steps)
-    while not watch.stopping():
-        with autocast(choices):
-            answers = model.training_logits(x)
-        loss = torch.stack([weight * F.cross_entropy(logits.float(), y) for weight, logits in answers]).sum()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+
+    def steps(count: int) -> None:
+        for _ in range(count):
+            with autocast(choices):
+                answers = model.training_logits(x)
+            loss = torch.stack([weight * F.cross_entropy(logits.float(), y) for weight, logits in answers]).sum()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+    return steps
+
+
+class Beside(TurnTaking):
+    """A watcher of a real run that takes turns with it: prints the seconds of each round, [the run's, the bare loop's].
+
+    The first two rounds do not count; after `rounds` more the process ends.
+    """
+
+    def __init__(self, steps: int, rounds: int, bare_steps: Callable[[int], None]) -> None:
+        super().__init__(steps)
+        self.left, self.bare_steps, self.rounds, self.done = steps, bare_steps, rounds, -2
+        self.begun = time.perf_counter()
+
+    def stopping(self) -> bool:
+        """Called by the loop after each step."""
+        self.left -= 1
+        if self.left == 0:
+            ended = time.perf_counter()
+            self.bare_steps(self.per_turn)
+            seconds = [ended - self.begun, time.perf_counter() - ended]
+            self.done += 1
+            if self.done > 0:
+                print(json.dumps(seconds), flush=True)
+            if self.done == self.rounds:
+                raise SystemExit
+            self.left, self.begun = self.per_turn, time.perf_counter()
+        return False
 
 
 def _run(name: str, batch_size: int) -> tuple[Any, Any]:
@@ -84,25 +119,24 @@ def _ready(data: Any, recipe: Any, dtype: Any) -> Iterator[tuple[Any, Any]]:
         yield x, data.train.labels[:size]
 
 
-def ours(name: str, batch_size: int, steps: int, *, ready: bool) -> None:
-    """`convatlas train` on random images; with `ready` its batches are made beforehand."""
-    import itertools
-
+def ours(name: str, options: argparse.Namespace, *, ready: bool) -> None:
+    """`convatlas train` on random images beside the bare loop; with `ready` its batches are made beforehand."""
     import torch
 
     from convatlas.training import loop
     from convatlas.training.state import Run
 
-    recipe, data = _run(name, batch_size)
+    recipe, data = _run(name, options.batch_size)
 
     def made_before(run: Run, *, size: int | None) -> Iterator[tuple[Any, Any]]:
         dtype = torch.bfloat16 if run.choices.precision == "bf16" else torch.float32
-        return itertools.islice(_ready(data, recipe, dtype), EPOCH)
+        return islice(_ready(data, recipe, dtype), EPOCH)
 
     if ready:
         Run.batches = made_before  # type: ignore[method-assign]
+    watch = Beside(options.steps, options.rounds, bare(recipe, data))
     with tempfile.TemporaryDirectory() as folder, contextlib.suppress(SystemExit):
-        loop.train(recipe, Path(folder) / "run", data=data, watch=TurnTaking(steps))
+        loop.train(recipe, Path(folder) / "run", data=data, watch=watch)
 
 
 def main() -> None:
@@ -115,10 +149,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--work", choices=LOOPS, help=argparse.SUPPRESS)
-    for option, default in (("--image-size", "32"), ("--device", "cpu")):  # `turns` names them
-        parser.add_argument(option, default=default, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    options.loops, options.data, options.script = LOOPS, False, __file__
     if options.work:
         _work(options)
         return
@@ -135,22 +166,31 @@ def _work(options: argparse.Namespace) -> None:
     import torch
 
     torch.set_num_threads(options.threads)
-    arguments = (options.models[0], options.batch_size, options.steps)
-    if options.work == "bare":
-        bare(*arguments)
-    else:
-        ours(*arguments, ready=options.work == "loop")
+    ours(options.models[0], options, ready=options.work == "loop")
 
 
 def _row(name: str, options: argparse.Namespace) -> list[str]:
+    """The network, milliseconds of a bare step, and the ratio of each loop."""
+    from statistics import median
+
     from convatlas.arith.order import median_interval
 
-    seconds = turns(name, options)
-    row = [name, f"{1e3 * median_interval(seconds['bare'])[1] / options.steps:.2f}"]
-    for loop in LOOPS[1:]:
-        low, middle, high = median_interval([a / b for a, b in zip(seconds[loop], seconds["bare"], strict=True)])
-        row.append(f"{middle:.3f} ({low:.3f} to {high:.3f})")
-    return row
+    cells, seconds = [], []
+    for loop in LOOPS:
+        processes = [_pairs(name, loop, options) for _ in range(options.processes)]
+        seconds += [alone for pairs in processes for _, alone in pairs]
+        of_rounds = [[taken / alone for taken, alone in pairs] for pairs in processes]
+        low, middle, high = median_interval(of_rounds[0] if options.processes == 1 else [median(ratios) for ratios in of_rounds])
+        cells.append(f"{middle:.3f} ({low:.3f} to {high:.3f})")
+    return [name, f"{1e3 * median(seconds) / options.steps:.2f}", *cells]
+
+
+def _pairs(name: str, loop: str, options: argparse.Namespace) -> list[list[float]]:
+    """Seconds of each round of a process: the loop's, the bare loop's."""
+    counts = [f"--{count}={getattr(options, count.replace('-', '_'))}" for count in ("batch-size", "threads", "rounds", "steps")]
+    command = [sys.executable, __file__, name, *counts, "--work", loop]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 if __name__ == "__main__":
