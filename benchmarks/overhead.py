@@ -57,7 +57,8 @@ def bare(recipe: Any, data: Any) -> Callable[[int], None]:
 class Beside(TurnTaking):
     """A watcher of a real run that takes turns with it: prints the seconds of each round, [the run's, the bare loop's].
 
-    The first two rounds do not count; after `rounds` more the process ends.
+    The first two rounds do not count; after `rounds` more the process ends. A round in which an epoch ends has the keeping of the
+    run's state in it, which medians leave out.
     """
 
     def __init__(self, steps: int, rounds: int, bare_steps: Callable[[int], None]) -> None:

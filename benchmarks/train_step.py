@@ -264,7 +264,7 @@ def check_counts(parser: argparse.ArgumentParser, options: argparse.Namespace) -
 
 def _rounds(name: str, options: argparse.Namespace) -> dict[str, list[float]]:
     """Seconds of each round of each loop; every second round in the opposite order. The first two do not count."""
-    command = [sys.executable, options.script, name, "--batch-size", str(options.batch_size), "--threads", str(options.threads)]
+    command = [sys.executable, __file__, name, "--batch-size", str(options.batch_size), "--threads", str(options.threads)]
     command += [
         "--device",
         options.device,
@@ -341,7 +341,6 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", choices=tuple(SIDE))
     parser.add_argument("--work", choices=(*LOOPS, PEAK), help=argparse.SUPPRESS)
     options = parser.parse_args()
-    options.script = __file__
     if options.work:
         work(options.work, options.models[0], options)
         return

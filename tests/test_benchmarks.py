@@ -9,6 +9,9 @@ import pytest
 
 pytestmark = pytest.mark.untraced  # other tests reach the lines that their processes do
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+COUNTED = pytest.mark.parametrize(
+    "counts", [("--rounds", "6"), ("--rounds", "1", "--processes", "6")], ids=["rounds", "processes"]
+)
 
 
 def table(*words: str) -> list[list[str]]:
@@ -19,9 +22,10 @@ def table(*words: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
-def test_a_training_step_is_timed_beside_other_loops() -> None:
+@COUNTED
+def test_a_training_step_is_timed_beside_other_loops(counts) -> None:
     """With augmented images; without them the loops are given the same batch, which is less."""
-    few = ("--batch-size", "8", "--rounds", "6", "--steps", "1", "--loops", "teaching", "expert", "convatlas")
+    few = ("--batch-size", "8", *counts, "--steps", "1", "--loops", "teaching", "expert", "convatlas")
     head, row = table("train_step.py", "lenet5", *few, "--data")
     assert head == ["network", "teaching", "expert", "convatlas", "against teaching", "against expert", "of the peak"]
     for ratio in row[4:6]:
@@ -33,9 +37,9 @@ def test_a_training_step_is_timed_beside_other_loops() -> None:
     assert float(share[2]) > 0.005
 
 
-def test_what_the_loop_costs_is_timed_with_and_without_augmentation() -> None:
-    few = ("--batch-size", "8", "--rounds", "1", "--processes", "6", "--steps", "2")
-    head, row = table("overhead.py", "lenet5", *few)
+@COUNTED
+def test_what_the_loop_costs_is_timed_with_and_without_augmentation(counts) -> None:
+    head, row = table("overhead.py", "lenet5", "--batch-size", "8", *counts, "--steps", "2")
     assert head == ["network", "bare, ms a step", "loop", "loop and augmentation"]
     assert float(row[1]) > 0
     assert all(re.match(r"\d\.\d{3} \(", cell) for cell in row[2:])
