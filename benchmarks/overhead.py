@@ -1,12 +1,13 @@
 """What ConvAtlas's training loop costs beyond forward, backward and optimizer step, on networks so small that it would show.
 
-    python benchmarks/overhead.py [MODEL ...] [--batch-size 128] [--threads N] [--rounds 15]
-                                  [--processes 1]
+    python benchmarks/overhead.py [MODEL ...] [--batch-size 128] [--threads N] [--rounds 6] [--processes 1]
+                                  [--steps 39] [--turns 10]
 
-In one process, in turns, with the same network, optimizer and number format: a bare loop, and `convatlas train` itself, once with
-batches that are ready and once with its own augmentation. Prints the ratios of their times with their intervals: of the rounds,
-or with --processes 7 of so many processes, each with the median of its rounds. (Processes that do the same differ by more than
-what is looked for here, so that two of them cannot be compared.)
+In one process, in turns of --steps, with the same network, optimizer, rate and number format: a bare loop, and `convatlas train`
+itself, once with batches that are ready and once with its own augmentation. A round has --turns of each, and is an epoch of the
+run: its end, where metrics and now and then the state are kept, counts with it. Prints the ratios of their times with their
+intervals: of the rounds, or with --processes 7 of so many processes, each with the median of its rounds. (Two processes that do
+the same differ by more than what is looked for here. What they share is left out: memory that is kept serves both loops.)
 """
 
 import argparse
@@ -21,11 +22,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from train_step import CLASSES, TurnTaking, check_counts, random_images
+from train_step import CLASSES, UNCOUNTED, TurnTaking, check, random_images
 
-EPOCH = 390
-"""Batches: about as many as CIFAR-10 has at 128 images."""
 LOOPS = ("loop", "loop and augmentation")
+COUNTS = ("batch_size", "threads", "rounds", "steps", "turns")
 
 
 def bare(recipe: Any, data: Any) -> Callable[[int], None]:
@@ -57,14 +57,14 @@ def bare(recipe: Any, data: Any) -> Callable[[int], None]:
 class Beside(TurnTaking):
     """A watcher of a real run that takes turns with it: prints the seconds of each round, [the run's, the bare loop's].
 
-    The first two rounds do not count; after `rounds` more the process ends. A round in which an epoch ends has the keeping of the
-    run's state in it, which medians leave out.
+    The first two rounds do not count; after `rounds` more the process ends.
     """
 
-    def __init__(self, steps: int, rounds: int, bare_steps: Callable[[int], None]) -> None:
-        super().__init__(steps)
-        self.left, self.bare_steps, self.rounds, self.done = steps, bare_steps, rounds, -2
-        self.begun = time.perf_counter()
+    def __init__(self, options: argparse.Namespace, bare_steps: Callable[[int], None]) -> None:
+        super().__init__(options.steps)
+        self.turns, self.rounds, self.bare_steps = options.turns, options.rounds, bare_steps
+        self.taken, self.seconds = 0, [0.0, 0.0]
+        self.left, self.begun = self.per_turn, time.perf_counter()
 
     def stopping(self) -> bool:
         """Called by the loop after each step."""
@@ -72,30 +72,38 @@ class Beside(TurnTaking):
         if self.left == 0:
             ended = time.perf_counter()
             self.bare_steps(self.per_turn)
-            seconds = [ended - self.begun, time.perf_counter() - ended]
-            self.done += 1
-            if self.done > 0:
-                print(json.dumps(seconds), flush=True)
-            if self.done == self.rounds:
-                raise SystemExit
+            self._count(ended - self.begun, time.perf_counter() - ended)
             self.left, self.begun = self.per_turn, time.perf_counter()
         return False
 
+    def _count(self, of_run: float, alone: float) -> None:
+        self.seconds = [self.seconds[0] + of_run, self.seconds[1] + alone]
+        self.taken += 1
+        rounds, within = divmod(self.taken, self.turns)
+        if within:
+            return
+        if rounds > UNCOUNTED:
+            print(json.dumps(self.seconds), flush=True)
+        if rounds == UNCOUNTED + self.rounds:
+            raise SystemExit
+        self.seconds = [0.0, 0.0]
 
-def _run(name: str, batch_size: int) -> tuple[Any, Any]:
-    """A recipe and random data for it."""
+
+def _run(name: str, batch_size: int, batches: int) -> tuple[Any, Any]:
+    """A recipe, and random data for it: so many batches."""
     import torch
 
     from convatlas.data.dataset import DataSet, ImageSet
     from convatlas.models.registry import find_variant
     from convatlas.records.run import Recipe
 
-    images = random_images(EPOCH, batch_size, find_variant(name).in_chans)
+    images = random_images(batches, batch_size, find_variant(name).in_chans)
     some = ImageSet(images, torch.arange(len(images)) % CLASSES)
     channels, none = images.shape[1], some.subset([])
     classes = tuple(str(i) for i in range(CLASSES))
     data = DataSet("shapes", "random", classes, some, none, none, (0.5,) * channels, (0.25,) * channels, "0" * 32)
-    settings: dict[str, Any] = {"compile": "off", "convolutions": "stock", "clip_grad": 0.0, "label_smoothing": 0.0, "lr": 1e-4}
+    settings: dict[str, Any] = {"compile": "off", "convolutions": "stock", "clip_grad": 0.0, "label_smoothing": 0.0}
+    settings |= {"schedule": "constant", "warmup": 0.0, "lr": 1e-4}
     recipe = Recipe(model=name, data="shapes", data_fingerprint="0" * 32, epochs=100_000, batch_size=batch_size, **settings)
     return recipe, data
 
@@ -127,15 +135,16 @@ def ours(name: str, options: argparse.Namespace, *, ready: bool) -> None:
     from convatlas.training import loop
     from convatlas.training.state import Run
 
-    recipe, data = _run(name, options.batch_size)
+    epoch = options.steps * options.turns
+    recipe, data = _run(name, options.batch_size, epoch)
 
     def made_before(run: Run, *, size: int | None) -> Iterator[tuple[Any, Any]]:
         dtype = torch.bfloat16 if run.choices.precision == "bf16" else torch.float32
-        return islice(_ready(data, recipe, dtype), EPOCH)
+        return islice(_ready(data, recipe, dtype), epoch)
 
     if ready:
         Run.batches = made_before  # type: ignore[method-assign]
-    watch = Beside(options.steps, options.rounds, bare(recipe, data))
+    watch = Beside(options, bare(recipe, data))
     with tempfile.TemporaryDirectory() as folder, contextlib.suppress(SystemExit):
         loop.train(recipe, Path(folder) / "run", data=data, watch=watch)
 
@@ -146,15 +155,16 @@ def main() -> None:
     parser.add_argument("models", nargs="*", default=["lenet5", "resnet.pocket"])
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--processes", type=int, default=1)
-    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=39)
+    parser.add_argument("--turns", type=int, default=10)
     parser.add_argument("--work", choices=LOOPS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.work:
         _work(options)
         return
-    check_counts(parser, options)
+    check(parser, options)
     print("| network | bare, ms a step | loop | loop and augmentation |\n|---|---|---|---|")
     for name in options.models:
         print("| " + " | ".join(_row(name, options)) + " |", flush=True)
@@ -183,14 +193,15 @@ def _row(name: str, options: argparse.Namespace) -> list[str]:
         of_rounds = [[taken / alone for taken, alone in pairs] for pairs in processes]
         low, middle, high = median_interval(of_rounds[0] if options.processes == 1 else [median(ratios) for ratios in of_rounds])
         cells.append(f"{middle:.3f} ({low:.3f} to {high:.3f})")
-    return [name, f"{1e3 * median(seconds) / options.steps:.2f}", *cells]
+    return [name, f"{1e3 * median(seconds) / options.steps / options.turns:.2f}", *cells]
 
 
 def _pairs(name: str, loop: str, options: argparse.Namespace) -> list[list[float]]:
     """Seconds of each round of a process: the loop's, the bare loop's."""
-    counts = [f"--{count}={getattr(options, count.replace('-', '_'))}" for count in ("batch-size", "threads", "rounds", "steps")]
-    command = [sys.executable, __file__, name, *counts, "--work", loop]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    counts = [f"--{word.replace('_', '-')}={getattr(options, word)}" for word in COUNTS]
+    done = subprocess.run([sys.executable, __file__, name, *counts, "--work", loop], stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        sys.exit(f"{name}, {loop}: ended with code {done.returncode}")
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 

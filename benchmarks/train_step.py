@@ -5,14 +5,14 @@
 
 Each loop runs in a process of its own, since allocator settings hold for a whole process; the processes take turns, so that what
 the machine does besides falls on all alike. Where a step takes milliseconds, processes of the same loop differ among themselves,
-by where their memory happens to lie: with --processes 7 each loop has seven, one after the other, and counts as often, with the
-median of its rounds. All train the same network on 32x32 images:
+presumably by where their memory lies: with --processes 7 each loop has seven, one after the other, and counts as often, with the
+mean of its rounds. All train the same network on 32x32 images:
 
     teaching     fp32, NCHW, eager, Adam, the loss read at every step: what courses teach
     expert       bf16 autocast where the processor has it, channels_last, fused AdamW: what somebody writes who knows PyTorch
     torchvision  as its reference script goes: fp32, SGD, accuracy and loss read at every step
     timm         as its script goes with --amp --channels-last: bf16 autocast, SGD, loss read now and then
-    convatlas    `convatlas train` itself, augmentation included
+    convatlas    `convatlas train` itself, augmentation included; an epoch, at whose end metrics and state are kept, has 390 steps
 
 The others are given batches that are ready; with --data the teaching loop prepares its own by Pillow, image by image, and the
 expert's a batch at a time, with tensors. The last column is ours as a share of the processor's peak: operations of a step (six
@@ -21,6 +21,7 @@ number format, which takes turns too.
 """
 
 import argparse
+import contextlib
 import json
 import subprocess
 import sys
@@ -28,11 +29,16 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from statistics import fmean, median
 from typing import Any
 
 DEFAULT = ("lenet5", "vgg11", "resnet18")
 LOOPS = ("teaching", "expert", "torchvision", "timm", "convatlas")
 CLASSES = 10
+EPOCH, LARGE_EPOCH = 390, 8
+"""Batches: about as many as CIFAR-10 has at 128 images; and of images above 64 pixels, which would fill the memory."""
+UNCOUNTED = 2
+"""Rounds, at first."""
 PEAK = "peak"
 SIDE, PRODUCTS = {"cpu": 2048, "cuda": 8192}, 4
 """Of the matrices that show the device's peak, and how many products a turn has."""
@@ -199,7 +205,7 @@ def ours(name: str, options: argparse.Namespace) -> None:
     from convatlas.training.loop import train
 
     batch_size, size = options.batch_size, options.image_size
-    images = random_images(64 if size <= 64 else 8, batch_size, find_variant(name).in_chans, size)
+    images = random_images(EPOCH if size <= 64 else LARGE_EPOCH, batch_size, find_variant(name).in_chans, size)
     some = ImageSet(images, torch.arange(len(images)) % CLASSES)
     channels = images.shape[1]
     classes = tuple(str(i) for i in range(CLASSES))
@@ -244,52 +250,67 @@ def work(loop: str, name: str, options: argparse.Namespace) -> None:
 
 
 def turns(name: str, options: argparse.Namespace) -> dict[str, list[float]]:
-    """Seconds of each loop: a value for each round, or for each of its processes, the median of its rounds, if it has several."""
+    """Seconds of each loop: a value for each round, or for each of its processes, the mean of its rounds, if it has several.
+
+    The mean, since an epoch's end falls into few rounds.
+    """
     if options.processes == 1:
-        return _rounds(name, options)
-    sets = [_rounds(name, options) for _ in range(options.processes)]
-    return {loop: [_median(one[loop]) for one in sets] for loop in options.loops}
+        return _rounds(name, options, first=1)
+    sets = [_rounds(name, options, first=1 if i % 2 == 0 else -1) for i in range(options.processes)]
+    return {loop: [fmean(one[loop]) for one in sets] for loop in options.loops}
 
 
-def check_counts(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    """Refuse so few rounds, or so few of several processes, that their ratios have no interval."""
+def check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Refuse, before anything is begun, what cannot be measured or has no interval."""
     from convatlas.arith.order import FEWEST
 
-    counted = "rounds" if options.processes == 1 else "processes"
-    if getattr(options, counted) < FEWEST:
-        parser.error(f"--{counted}: an interval needs {FEWEST} or more")
-    if options.rounds < 1:
-        parser.error("--rounds: 1 or more")
+    for name, value in vars(options).items():
+        if type(value) is int and value < 1:  # not a flag
+            parser.error(f"--{name.replace('_', '-')}: 1 or more")
+    if options.processes == 1 and options.rounds < FEWEST:
+        parser.error(f"--rounds: an interval needs {FEWEST} or more")
+    if 1 < options.processes < FEWEST:
+        parser.error(f"--processes: 1, or the {FEWEST} or more that an interval needs")
+    from convatlas.errors import UserError
+    from convatlas.models.registry import find_variant
+
+    try:
+        for name in options.models:
+            find_variant(name)
+    except UserError as error:
+        parser.error(str(error))
 
 
-def _rounds(name: str, options: argparse.Namespace) -> dict[str, list[float]]:
-    """Seconds of each round of each loop; every second round in the opposite order. The first two do not count."""
-    command = [sys.executable, __file__, name, "--batch-size", str(options.batch_size), "--threads", str(options.threads)]
-    command += [
-        "--device",
-        options.device,
-        "--steps",
-        str(options.steps),
-        "--image-size",
-        str(options.image_size),
-        *(["--data"] if options.data else []),
-    ]
+def _rounds(name: str, options: argparse.Namespace, *, first: int) -> dict[str, list[float]]:
+    """Seconds of each round of each loop; every second round in the opposite order (first: 1, or -1 to begin with that)."""
+    command = [sys.executable, __file__, name, *(["--data"] if options.data else [])]
+    for word in ("batch_size", "image_size", "threads", "device", "steps"):
+        command += [f"--{word.replace('_', '-')}", str(getattr(options, word))]
     workers = {
         loop: subprocess.Popen([*command, "--work", loop], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for loop in options.loops
     }
     seconds: dict[str, list[float]] = {loop: [] for loop in workers}
-    for i in range(options.rounds + 2):
-        for loop in list(workers)[:: 1 if i % 2 == 0 else -1]:
-            worker = workers[loop]
-            assert worker.stdin is not None and worker.stdout is not None
-            worker.stdin.write("go\n")
-            worker.stdin.flush()
-            seconds[loop].append(float(worker.stdout.readline()))
-    for worker in workers.values():
-        worker.kill()
-        worker.wait()
-    return {loop: values[2:] for loop, values in seconds.items()}
+    try:
+        for i in range(UNCOUNTED + options.rounds):
+            for loop in list(workers)[:: first if i % 2 == 0 else -first]:
+                seconds[loop].append(_turn(loop, workers[loop]))
+    finally:
+        for worker in workers.values():
+            worker.communicate()
+    return {loop: values[UNCOUNTED:] for loop, values in seconds.items()}
+
+
+def _turn(loop: str, worker: "subprocess.Popen[str]") -> float:
+    """The seconds that a worker's turn takes; what it ended by, it has said itself."""
+    assert worker.stdin is not None and worker.stdout is not None
+    with contextlib.suppress(BrokenPipeError):
+        worker.stdin.write("go\n")
+        worker.stdin.flush()
+    line = worker.stdout.readline()
+    if not line:
+        sys.exit(f"{loop}: ended before its turn was over")
+    return float(line)
 
 
 def rows(names: list[str], options: argparse.Namespace) -> list[tuple[str, ...]]:
@@ -299,10 +320,10 @@ def rows(names: list[str], options: argparse.Namespace) -> list[tuple[str, ...]]
     found = []
     for name in names:
         seconds = turns(name, options)
-        peak = 2 * SIDE[options.device] ** 3 * PRODUCTS / _median(seconds.pop(PEAK))
+        peak = 2 * SIDE[options.device] ** 3 * PRODUCTS / median(seconds.pop(PEAK))
         images = options.batch_size * options.steps
-        speeds = [f"{images / _median(values):,.0f}" for values in seconds.values()]
-        used = STEP_OPERATIONS * _macs(name, options.image_size) * images / _median(seconds["convatlas"])
+        speeds = [f"{images / median(values):,.0f}" for values in seconds.values()]
+        used = STEP_OPERATIONS * _macs(name, options.image_size) * images / median(seconds["convatlas"])
         ratios = []
         for loop, values in seconds.items():
             if loop != "convatlas":
@@ -311,10 +332,6 @@ def rows(names: list[str], options: argparse.Namespace) -> list[tuple[str, ...]]
         found.append((name, *speeds, *ratios, f"{100 * used / peak:.0f} % of {peak / 1e12:.2f} TFLOP/s"))
         print("| " + " | ".join(found[-1]) + " |", flush=True)
     return found
-
-
-def _median(values: list[float]) -> float:
-    return sorted(values)[len(values) // 2]
 
 
 def _macs(name: str, size: int) -> int:
@@ -344,7 +361,9 @@ def main() -> None:
     if options.work:
         work(options.work, options.models[0], options)
         return
-    check_counts(parser, options)
+    if "convatlas" not in options.loops:
+        parser.error("--loops: convatlas is what the others are held against, and must be among them")
+    check(parser, options)
     shown = list(options.loops)
     columns = ["network", *shown, *(f"against {loop}" for loop in shown if loop != "convatlas"), "of the peak"]
     options.loops = [*shown, PEAK]

@@ -13,24 +13,25 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).parent
-SEVERAL = ("--processes", "9", "--rounds", "3")
+SEVERAL = ("--processes", "9", "--rounds", "5", "--steps", "78")  # an epoch of 390 steps ends once in what counts
 BENCHES = (
     # A step of LeNet-5 takes milliseconds: of two of them the machine's hiccups are a good part, and its processes differ.
-    ("A training step of LeNet-5", "train_step.py", ("lenet5", *SEVERAL, "--steps", "40")),
-    ("A training step", "train_step.py", ("vgg11", "resnet18", "--rounds", "7", "--steps", "2")),
+    ("A training step of LeNet-5", "train_step.py", ("lenet5", *SEVERAL)),
+    ("A training step", "train_step.py", ("vgg11", "resnet18", "--processes", "6", "--rounds", "1", "--steps", "2")),
     (
         "With the data pipeline counted",
         "train_step.py",
-        ("lenet5", *SEVERAL, "--steps", "40", "--data", "--loops", "teaching", "expert", "convatlas"),
+        ("lenet5", *SEVERAL, "--data", "--loops", "teaching", "expert", "convatlas"),
     ),
-    ("What the loop costs", "overhead.py", ("lenet5", *SEVERAL, "--steps", "80")),
+    ("What the loop costs", "overhead.py", ("lenet5", "--processes", "9", "--rounds", "3")),
     ("Batches", "augment.py", ("--quick",)),
     ("Inference", "inference.py", ("--quick",)),
 )
 HEADER = """# Performance
 
 Written by `make bench`; figures hold for the machine and the day below. Others are in [the log](LOG.md). Ratios come from runs
-that took turns on this machine, with the interval that covers their median in 95 of 100 cases.
+that took turns on this machine, with the interval that covers their median in 95 of 100 cases: the median of the rounds, or where
+there are several processes (`--processes`) of these. Other days may differ by more.
 """
 
 
