@@ -115,7 +115,8 @@ class Choices:
     """What `auto` in the recipe came to on this machine, and why. `reason` is that of the precision; `reasons` has the others.
 
     `settled`: trials, if any, are done. `convolutions` are those that were tried; a shape that is not among them has torch's
-    own algorithm. `processes` train together, with `threads` each. `recorded`: steps are recorded as CUDA graphs.
+    own algorithm. `substitutes`: layers are computed by other operations that give the same. `processes` train together, with
+    `threads` each. `recorded`: steps are recorded as CUDA graphs.
     Where memory was short, `checkpointing` computes activations twice instead of keeping them, and a batch comes in `parts`.
     """
 
@@ -132,6 +133,7 @@ class Choices:
     recorded: bool = False
     checkpointing: bool = False
     parts: int = 1
+    substitutes: bool = False
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from convatlas.records.run import Choices, Recipe
 from convatlas.training import precision
 from convatlas.training.allocator import allocator
 from convatlas.training.conv_trial import try_convolutions
+from convatlas.training.substitutes import count_substitutes, substituted
 from convatlas.training.watch import Watch
 from convatlas.training.wide import widened
 
@@ -98,6 +99,7 @@ def settle(
     `batches` holds one of each image size that training will meet, the last one of full size; `expected` seconds lie ahead.
     """
     choices = _settle_convolutions(choices, recipe, model, batches=batches, expected=expected, watch=watch)
+    choices = _settle_substitutes(choices, recipe, model, batches=batches)
     choices = _without_others(_settle_compile(choices, recipe, model, batch=batches[-1], expected=expected, watch=watch))
     return replace(_settle_recording(choices, recipe), settled=True)
 
@@ -120,13 +122,27 @@ def _settle_convolutions(
     return _with(replace(choices, convolutions=tuple(found.values())), Reason("convolutions", chosen, why))
 
 
-def _without_others(choices: Choices) -> Choices:
-    """Compiled, convolutions are torch's own, and the record says so: others would break the graph at each of them."""
-    if not choices.compiled or not choices.convolutions:
+def _settle_substitutes(choices: Choices, recipe: Recipe, model: Network, *, batches: Sequence[Batch]) -> Choices:
+    """By rule: what takes their place was never slower (docs/LOG.md)."""
+    if choices.device != "cpu" or choices.memory_format != "channels_last" or recipe.convolutions == "stock":
         return choices
-    told = Reason("convolutions", "torch's own", "compiled, others do not pay")
-    reasons = tuple(told if each.about == told.about else each for each in choices.reasons)
-    return replace(choices, convolutions=(), reasons=reasons)
+    own = next(model.parameters()).dtype
+    images = [x.to(own) for x, _ in batches]
+    found = count_substitutes(model, images, autocast_dtype=torch.bfloat16 if choices.precision == "bf16" else None)
+    if not found:
+        return choices
+    why = "the same by fewer operations: pooling's gradient, or kernels as large as their map"
+    return _with(replace(choices, substitutes=True), Reason("layers", f"{found} by other operations", why))
+
+
+def _without_others(choices: Choices) -> Choices:
+    """Compiled, all layers are torch's own, and the record says so: others would break the graph at each of them."""
+    if not choices.compiled or not (choices.convolutions or choices.substitutes):
+        return choices
+    why = "compiled, others do not pay"
+    told = {about: Reason(about, "torch's own", why) for about in ("convolutions", "layers")}
+    reasons = tuple(told.get(each.about, each) for each in choices.reasons)
+    return replace(choices, convolutions=(), substitutes=False, reasons=reasons)
 
 
 def _tell(watch: Watch, size: int, done: int, total: int, shape: str) -> None:
@@ -227,8 +243,10 @@ def applied(choices: Choices, model: Network) -> Iterator[Answer]:
     torch.backends.cudnn.benchmark = tuned or choices.device == "cuda"
     try:
         own = nullcontext() if choices.precision == "bf16" else precision.without_tf32()
-        # What is only tried may be compiled beside other convolutions, which would break its graph at each of them.
-        with own, widened(model, () if choices.compiled else choices.convolutions):
+        # What is only tried may be compiled beside other layers, which would break its graph at each of them.
+        others = choices.substitutes and not choices.compiled
+        wide = widened(model, () if choices.compiled else choices.convolutions)
+        with own, wide, substituted(model) if others else nullcontext():
             answer: Answer = model.training_logits
             yield torch.compile(answer, dynamic=False) if choices.compiled else answer
     finally:

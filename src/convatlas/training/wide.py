@@ -15,7 +15,6 @@ wide output ends with the last image's last output; outputs between two images a
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import MethodType
 from typing import Any
 
 import torch
@@ -25,6 +24,7 @@ from torch.nn.functional import conv2d
 
 from convatlas.arith.shapes import conv_output_size
 from convatlas.records.engine import ConvChoice
+from convatlas.training.stand_in import StandIn, standing_in, stands_in
 
 Pair = tuple[int, int]
 Gradients = tuple[Tensor | None, Tensor | None, Tensor | None]
@@ -200,13 +200,9 @@ def _short(values: Sequence[int] | str) -> str:
     return str(values[0]) if len(set(values)) == 1 else _sides(values)
 
 
-class _Forward:
-    """Takes the place of one convolution's `forward`. Copies of the convolution compute as torch does."""
-
-    __name__ = "forward"  # pickle writes a bound method as its object and this name: what is read back is torch's own
-
+class _Forward(StandIn):
     def __init__(self, owner: nn.Conv2d, choices: Mapping[str, ConvChoice]) -> None:
-        self.owner = owner
+        super().__init__(owner)
         self.choices = choices
 
     def __call__(self, conv: nn.Conv2d, input: Tensor) -> Tensor:
@@ -235,25 +231,16 @@ def widened(model: nn.Module, choices: Sequence[ConvChoice]) -> Iterator[None]:
     model's class and state are not touched; a convolution whose `forward` somebody has replaced already is left alone.
     """
     wanted = {each.shape: each for each in choices if (each.forward, each.to_data, each.to_weights) != (1, 1, 1)}
-    before: list[tuple[nn.Conv2d, MethodType | None]] = []
-    try:
-        for conv in model.modules():
-            if type(conv) is nn.Conv2d and (forward := _forward(conv, wanted)) is not None:
-                before.append((conv, vars(conv).get("forward")))
-                vars(conv)["forward"] = MethodType(forward, conv)
+    plain = [conv for conv in model.modules() if type(conv) is nn.Conv2d]
+    instead: dict[nn.Module, StandIn] = {conv: forward for conv in plain if (forward := _forward(conv, wanted)) is not None}
+    with standing_in(instead):
         yield
-    finally:
-        for conv, was in before:
-            del vars(conv)["forward"]
-            if was is not None:
-                vars(conv)["forward"] = was
 
 
 def _forward(conv: nn.Conv2d, wanted: Mapping[str, ConvChoice]) -> _Forward | None:
     """What takes the place of the convolution's `forward`; None where no choice is about such a convolution."""
     own = {shape: choice for shape, choice in wanted.items() if f" -> {_window(conv)}, " in shape}
-    here = vars(conv).get("forward")
-    if not own or here is None:
+    if not own or "forward" not in vars(conv):
         return _Forward(conv, own) if own else None
-    outer = here.__func__ if isinstance(here, MethodType) else None
+    outer = stands_in(conv)
     return _Forward(conv, {**outer.choices, **own}) if isinstance(outer, _Forward) else None

@@ -1,0 +1,314 @@
+"""Layers computed by other operations against torch's own: the same numbers, and nothing left behind."""
+
+import pickle
+from copy import deepcopy
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from convatlas.models.registry import create_model
+from convatlas.records import codec
+from convatlas.records.engine import ConvChoice
+from convatlas.records.run import Choices, RunSummary
+from convatlas.training import engine
+from convatlas.training.checkpoint import load_state
+from convatlas.training.engine import applied, choose, settle
+from convatlas.training.loop import resume, train
+from convatlas.training.outcome import Stopped
+from convatlas.training.substitutes import count_substitutes, spread, substituted
+from convatlas.training.watch import Unwatched
+from convatlas.training.wide import conv_shape, widened
+
+from .makers import StopAfter, small_data, small_recipe
+
+POOL, PRODUCT, WIDE = "_AveragePoolBackward", "UnsqueezeBackward0", "_WideConvBackward"
+OWN_POOL, OWN_CONV = "AvgPool2DBackward0", "ConvolutionBackward0"
+
+
+def batch(*shape, dtype=torch.float32):
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(dtype)
+    return x.contiguous(memory_format=torch.channels_last).requires_grad_()
+
+
+def gradients(layer, x):
+    """The output and the gradients by input and parameters, from a fixed gradient by the output."""
+    out = layer(x)
+    grad = torch.randn(out.shape, generator=torch.Generator().manual_seed(2)).to(out.dtype)
+    return out.detach(), *torch.autograd.grad(out, (x, *layer.parameters()), grad)
+
+
+@settings(max_examples=60)
+@given(st.tuples(*[st.sampled_from([1, 2, 3, 7])] * 2), st.tuples(*[st.integers(1, 5)] * 4), st.booleans())
+def test_the_gradient_of_averages_is_torchs_to_the_bit(window, sides, bf16):
+    n, channels, height, width = sides
+    x = batch(n, channels, height * window[0], width * window[1], dtype=torch.bfloat16 if bf16 else torch.float32)
+    out = F.avg_pool2d(x, window)
+    grad = torch.randn(out.shape, generator=torch.Generator().manual_seed(1)).to(x.dtype)
+    ours = spread(grad, window)
+    assert torch.equal(ours, torch.autograd.grad(out, x, grad)[0])
+    assert ours.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize(
+    ("pool", "shape", "dtype"),
+    [
+        (nn.AvgPool2d(2), (2, 6, 8, 8), torch.float32),
+        (nn.AvgPool2d((2, 3)), (2, 6, 8, 9), torch.float32),
+        (nn.AvgPool2d(2), (1, 64, 8, 8), torch.bfloat16),
+    ],
+)
+def test_averages_of_windows_that_do_not_overlap_are_the_same_to_the_bit(pool, shape, dtype):
+    x, own = batch(*shape, dtype=dtype), deepcopy(pool)
+    with substituted(pool):
+        assert pool(x).grad_fn.name() == POOL
+        assert all(torch.equal(one, other) for one, other in zip(gradients(pool, x), gradients(own, x), strict=True))
+    assert pool(x).grad_fn.name() == OWN_POOL
+
+
+@pytest.mark.parametrize(
+    ("pool", "x"),
+    [
+        (nn.AvgPool2d(3, stride=2), batch(2, 6, 9, 9)),
+        (nn.AvgPool2d(2, padding=1), batch(2, 6, 8, 8)),
+        (nn.AvgPool2d(2, divisor_override=3), batch(2, 6, 8, 8)),
+        (nn.AvgPool2d(2), batch(2, 6, 9, 8)),
+        (nn.AvgPool2d(2, ceil_mode=True), batch(2, 6, 8, 9)),
+        (nn.AvgPool2d(2), batch(2, 16, 8, 8)),
+        (nn.AvgPool2d(2), batch(2, 6, 8, 8, dtype=torch.float64)),
+        (nn.AvgPool2d(2), batch(2, 1, 8, 8)),
+        (nn.AvgPool2d(2), batch(2, 6, 8, 8).detach().contiguous().requires_grad_()),
+        (nn.AvgPool2d(2), batch(2, 6, 8, 8)[0]),
+        (nn.AvgPool2d(2).eval(), batch(2, 6, 8, 8)),
+    ],
+    ids=[
+        "overlap",
+        "padded",
+        "divisor",
+        "rows left",
+        "columns left",
+        "wide",
+        "double",
+        "one channel",
+        "NCHW",
+        "no batch",
+        "eval",
+    ],
+)
+def test_other_averages_are_torchs_own(pool, x):
+    with substituted(pool):
+        assert pool(x).grad_fn.name() in (OWN_POOL, "SqueezeBackward1", "SqueezeBackward0")
+
+
+def test_without_a_gradient_averages_are_torchs_own():
+    pool, x = nn.AvgPool2d(2), batch(2, 6, 8, 8)
+    with substituted(pool), torch.no_grad():
+        assert pool(x).grad_fn is None
+    with substituted(pool):
+        assert pool(x.detach()).grad_fn is None
+
+
+def whole(*args, dtype=torch.float64, **more):
+    torch.manual_seed(1)
+    return nn.Conv2d(*args, dtype=dtype, **more).to(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("kernel", [2, 5, (1, 3)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_kernel_as_large_as_the_map_is_a_product(kernel, bias):
+    conv = whole(3, 7, kernel, bias=bias)
+    x, own = batch(4, 3, *conv.kernel_size, dtype=torch.float64), deepcopy(conv)
+    with substituted(conv):
+        assert conv(x).grad_fn.name() == PRODUCT
+        for one, other in zip(gradients(conv, x), gradients(own, x), strict=True):
+            assert one.shape == other.shape
+            torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+    assert conv(x).grad_fn.name() == OWN_CONV
+
+
+@pytest.mark.parametrize(
+    ("conv", "x"),
+    [
+        (whole(4, 6, 3), batch(2, 4, 4, 3, dtype=torch.float64)),
+        (whole(4, 6, 3, padding=1), batch(2, 4, 3, 3, dtype=torch.float64)),
+        (whole(4, 6, 3, groups=2), batch(2, 4, 3, 3, dtype=torch.float64)),
+        (whole(4, 6, 2, dilation=2), batch(2, 4, 3, 3, dtype=torch.float64)),
+        (whole(4, 6, 1), batch(2, 4, 1, 1, dtype=torch.float64)),
+        (whole(4, 6, 3), batch(1, 4, 3, 3, dtype=torch.float64)),
+        (whole(4, 6, 3), batch(2, 4, 3, 3, dtype=torch.float64).detach().contiguous().requires_grad_()),
+        (whole(4, 6, 3).eval(), batch(2, 4, 3, 3, dtype=torch.float64)),
+    ],
+    ids=["larger map", "padded", "groups", "dilated", "one pixel", "one image", "NCHW", "eval"],
+)
+def test_other_convolutions_are_torchs_own(conv, x):
+    with substituted(conv):
+        assert conv(x).grad_fn.name() == OWN_CONV
+
+
+def test_autocast_computes_the_product_in_its_format():
+    conv, x = whole(16, 12, 5, dtype=torch.float32), batch(4, 16, 5, 5)
+    own = deepcopy(conv)
+    with torch.autocast("cpu", dtype=torch.bfloat16), substituted(conv):
+        out, by_input, by_weight, by_bias = gradients(conv, x)
+        expected = gradients(own, x)
+    assert (out.dtype, by_input.dtype, by_weight.dtype, by_bias.dtype) == (torch.bfloat16, *[torch.float32] * 3)
+    for one, other in zip((out, by_input, by_weight, by_bias), expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=0.02, atol=0.02 * other.abs().max().item())
+
+
+class Failure(Exception):
+    """Something went wrong inside."""
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_everything_is_as_it_was_afterwards(fails):
+    model = create_model("lenet5", num_classes=10).train()
+    before = [list(vars(each)) for each in model.modules()]
+    keys = list(model.state_dict())
+    try:
+        with substituted(model):
+            assert sum("forward" in vars(each) for each in model.modules()) == 5
+            assert list(model.state_dict()) == keys
+            if fails:
+                raise Failure
+    except Failure:
+        assert fails
+    assert [list(vars(each)) for each in model.modules()] == before
+
+
+def test_a_forward_that_somebody_replaced_stays():
+    pool, x = nn.AvgPool2d(2), batch(2, 6, 8, 8)
+    theirs = pool.forward = lambda x: x
+    with substituted(pool):
+        assert pool(x) is x
+    assert vars(pool)["forward"] is theirs
+
+
+@pytest.mark.parametrize("made", [deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_copies_compute_as_torch_does_and_are_of_their_own(made):
+    model, x = nn.Sequential(whole(3, 4, 3)), batch(4, 3, 3, 3, dtype=torch.float64)
+    with substituted(model):
+        copy = made(model)
+        copy[0].weight.data.zero_()
+        out = copy(x)
+    assert out.grad_fn.name() == OWN_CONV
+    assert torch.equal(out, copy[0].bias[None, :, None, None].expand_as(out)), "from its own weights"
+
+
+def test_other_convolutions_and_substitutes_go_together():
+    """A map as large as the kernel is a product; a larger one is computed side by side, as chosen for it."""
+    conv = whole(3, 4, 3)
+    small, large = (batch(4, 3, side, side, dtype=torch.float64) for side in (3, 6))
+    choices = [ConvChoice(conv_shape(x, conv, dtype=x.dtype), 2, 2, 2) for x in (small, large)]
+    with widened(conv, choices):
+        with substituted(conv):
+            assert (conv(small).grad_fn.name(), conv(large).grad_fn.name()) == (PRODUCT, WIDE)
+        assert conv(small).grad_fn.name() == WIDE
+    assert "forward" not in vars(conv)
+
+
+def losses(name, *, others, dtype, cast=False, steps=3):
+    torch.manual_seed(0)
+    model = (
+        create_model(name, num_classes=10, in_chans=3, image_size=32).to(dtype=dtype, memory_format=torch.channels_last).train()
+    )
+    x, y = batch(16, 3, 32, 32, dtype=dtype).detach(), torch.arange(16) % 10
+    plain = Choices("cpu", "fp32", "channels_last", 1, "", substitutes=others)
+    optimizer, seen = torch.optim.SGD(model.parameters(), lr=0.05), []
+    with applied(plain, model) as answer:
+        for _ in range(steps):
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=cast):
+                loss = F.cross_entropy(answer(x)[0][1].double(), y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            seen.append(loss.item())
+    return seen
+
+
+def test_training_gives_the_same_losses():
+    assert losses("lenet5", others=True, dtype=torch.float64) == pytest.approx(
+        losses("lenet5", others=False, dtype=torch.float64), rel=1e-12
+    )
+    cast = {"dtype": torch.float32, "cast": True}
+    assert losses("lenet5", others=True, **cast) == pytest.approx(losses("lenet5", others=False, **cast), rel=1e-3)
+    assert losses("densenet.pocket", others=True, **cast) == losses("densenet.pocket", others=False, **cast), (
+        "pooling is the same"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "found"),
+    [("lenet5", torch.bfloat16, 3), ("lenet5", None, 2), ("densenet.pocket", torch.bfloat16, 3), ("resnet.pocket", None, 0)],
+)
+def test_layers_with_substitutes_are_counted_on_a_copy(name, dtype, found):
+    model = create_model(name, num_classes=10, in_chans=3, image_size=32).to(memory_format=torch.channels_last).train()
+    before, state = deepcopy(model.state_dict()), torch.get_rng_state()
+    assert count_substitutes(model, [batch(4, 3, 32, 32).detach()], autocast_dtype=dtype) == found
+    assert torch.equal(state, torch.get_rng_state())
+    assert all(torch.equal(each, before[key]) for key, each in model.state_dict().items())
+    assert not any(each._forward_pre_hooks for each in model.modules())
+
+
+class Whole(nn.Module):
+    """Wants its full batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.pool = nn.AvgPool2d(2)
+
+    def forward(self, x):
+        assert len(x) == 4
+        return self.pool(x)
+
+
+def test_what_fails_on_two_images_or_cannot_be_copied_has_no_substitutes():
+    assert count_substitutes(Whole(), [batch(4, 6, 8, 8)], autocast_dtype=None) == 0
+    pool = nn.AvgPool2d(2)
+    assert count_substitutes(pool, [batch(4, 6, 8, 8)], autocast_dtype=None) == 1
+    pool.kept = batch(2, 2, 2, 2) * 2  # torch refuses to copy what was computed
+    assert count_substitutes(pool, [batch(4, 6, 8, 8)], autocast_dtype=None) == 0
+
+
+def settled(name="lenet5", **changes):
+    recipe, model = small_recipe(model=name, **changes), create_model(name, num_classes=6, in_chans=3, image_size=32)
+    x = batch(16, 3, 32, 32).detach()
+    batches = [(x, torch.arange(16) % 6)]
+    return settle(choose(recipe, model), recipe, model, batches=batches, expected=0.0, watch=Unwatched())
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, "2 by other operations"),
+        ({"precision": "bf16"}, "3 by other operations"),
+        ({"name": "resnet.pocket"}, None),
+        ({"convolutions": "stock"}, None),
+        ({"memory_format": "contiguous"}, None),
+        ({"compile": "on"}, "torch's own"),
+    ],
+)
+def test_substitutes_are_chosen_by_rule_and_the_record_says_so(changes, said, monkeypatch):
+    monkeypatch.setattr(engine.precision, "cpu_computes_bf16", lambda: True)
+    choices = settled(**changes)
+    assert choices.substitutes == (said is not None and said != "torch's own")
+    assert {each.about: each.chosen for each in choices.reasons}.get("layers") == said
+
+
+def test_a_run_goes_on_as_it_began_also_where_its_record_does_not_know_of_substitutes(tmp_path):
+    recipe = small_recipe(model="lenet5")
+    with pytest.raises(Stopped):
+        train(recipe, tmp_path / "cut", data=small_data(), watch=StopAfter(7))
+    summary = codec.read(RunSummary, tmp_path / "cut" / "summary.json")
+    assert summary.choices.substitutes
+    train(recipe, tmp_path / "whole", data=small_data())
+    resume(tmp_path / "cut", data=small_data())
+    one, other = (load_state(tmp_path / name, note=print)["model"] for name in ("whole", "cut"))
+    assert all(torch.equal(x, y) for x, y in zip(one.values(), other.values(), strict=True))
+    plain = codec.to_plain(replace(summary.choices, substitutes=False))
+    del plain["substitutes"]
+    assert codec.from_plain(Choices, plain, where="x") == replace(summary.choices, substitutes=False)
