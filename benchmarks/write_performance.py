@@ -2,7 +2,7 @@
 
     python benchmarks/write_performance.py [--out docs/performance.md]
 
-Takes about a quarter of an hour on two cores; leave the machine alone meanwhile.
+Takes about half an hour on two cores; leave the machine alone meanwhile. With the extra `openvino` installed it is compared too.
 """
 
 import argparse

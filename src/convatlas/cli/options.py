@@ -49,7 +49,9 @@ DataFraction = Annotated[float, typer.Option("--data-fraction", help="Train on t
 ImageSize = Annotated[int | None, typer.Option("--image-size", help="Resize images to this many pixels a side.")]
 Precision = Annotated[str, typer.Option("--precision", help="auto, fp32 or bf16.")]
 MemoryFormat = Annotated[str, typer.Option("--memory-format", help="auto, channels_last or contiguous.")]
-Convolutions = Annotated[str, typer.Option("--convolutions", help="auto, stock (PyTorch's own) or trial (the fastest here).")]
+Convolutions = Annotated[
+    str, typer.Option("--convolutions", help="auto, stock (PyTorch's own, as pooling is then) or trial (the fastest here).")
+]
 Compile = Annotated[str, typer.Option("--compile", help="auto, on or off: torch.compile; graphs: CUDA graphs.")]
 SyncBatchNorm = Annotated[bool, typer.Option("--sync-batchnorm", help="With torchrun: BatchNorm over all processes' images.")]
 Allocator = Annotated[str, typer.Option("--allocator", help="auto (keep memory from step to step) or system.")]
