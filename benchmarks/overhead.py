@@ -3,11 +3,12 @@
     python benchmarks/overhead.py [MODEL ...] [--batch-size 128] [--threads N] [--rounds 6] [--processes 1]
                                   [--steps 39] [--turns 10]
 
-In one process, in turns of --steps, with the same network, optimizer, rate and number format: a bare loop, and `convatlas train`
-itself, once with batches that are ready and once with its own augmentation. A round has --turns of each, and is an epoch of the
-run: its end, where metrics and now and then the state are kept, counts with it. Prints the ratios of their times with their
-intervals: of the rounds, or with --processes 7 of so many processes, each with the median of its rounds. (Two processes that do
-the same differ by more than what is looked for here. What they share is left out: memory that is kept serves both loops.)
+In one process, in turns of --steps, with the same network, optimizer, rate, number format and algorithms: a bare loop, and
+`convatlas train` itself, once with batches that are ready and once with its own augmentation. A round has --turns of each, and is
+an epoch of the run: its end, where metrics and now and then the state are kept, counts with it. Prints the ratios of their times
+with their intervals: of the rounds, or with --processes 7 of so many processes, each with the median of its rounds. (Two
+processes that do the same differ by more than what is looked for here. What they share is left out: memory that is kept serves
+both loops.)
 """
 
 import argparse
@@ -28,24 +29,24 @@ LOOPS = ("loop", "loop and augmentation")
 COUNTS = ("batch_size", "threads", "rounds", "steps", "turns")
 
 
-def bare(recipe: Any, data: Any) -> Callable[[int], None]:
-    """A function that takes so many steps of forward, backward and update, and does nothing else."""
+def bare(recipe: Any, data: Any, choices: Any, held: contextlib.ExitStack) -> Callable[[int], None]:
+    """A function that takes so many steps of forward, backward and update, computed as chosen while `held`, and nothing else."""
     import torch
     import torch.nn.functional as F
 
-    from convatlas.training.engine import choose
+    from convatlas.training.engine import applied
     from convatlas.training.optim import make_optimizer
     from convatlas.training.precision import autocast
 
     model = _network(recipe, data)
     optimizer = make_optimizer(model, recipe)
-    choices = choose(recipe, model)
+    answer = held.enter_context(applied(choices, model))
     x, y = next(_ready(data, recipe, torch.bfloat16 if choices.precision == "bf16" else torch.float32))
 
     def steps(count: int) -> None:
         for _ in range(count):
             with autocast(choices):
-                answers = model.training_logits(x)
+                answers = answer(x)
             loss = torch.stack([weight * F.cross_entropy(logits.float(), y) for weight, logits in answers]).sum()
             optimizer.zero_grad()
             loss.backward()
@@ -60,11 +61,15 @@ class Beside(TurnTaking):
     The first two rounds do not count; after `rounds` more the process ends.
     """
 
-    def __init__(self, options: argparse.Namespace, bare_steps: Callable[[int], None]) -> None:
+    def __init__(self, options: argparse.Namespace, make_bare: Callable[[Any], Callable[[int], None]]) -> None:
         super().__init__(options.steps)
-        self.turns, self.rounds, self.bare_steps = options.turns, options.rounds, bare_steps
+        self.turns, self.rounds, self.make_bare = options.turns, options.rounds, make_bare
         self.taken, self.seconds = 0, [0.0, 0.0]
         self.left, self.begun = self.per_turn, time.perf_counter()
+
+    def chosen(self, choices: Any) -> None:  # type: ignore[override]
+        """Called by the loop once, before the first step: the bare loop computes its layers as the run does."""
+        self.bare_steps = self.make_bare(choices)
 
     def stopping(self) -> bool:
         """Called by the loop after each step."""
@@ -102,7 +107,7 @@ def _run(name: str, batch_size: int, batches: int) -> tuple[Any, Any]:
     channels, none = images.shape[1], some.subset([])
     classes = tuple(str(i) for i in range(CLASSES))
     data = DataSet("shapes", "random", classes, some, none, none, (0.5,) * channels, (0.25,) * channels, "0" * 32)
-    settings: dict[str, Any] = {"compile": "off", "convolutions": "stock", "clip_grad": 0.0, "label_smoothing": 0.0}
+    settings: dict[str, Any] = {"compile": "off", "clip_grad": 0.0, "label_smoothing": 0.0}
     settings |= {"schedule": "constant", "warmup": 0.0, "lr": 1e-4}
     recipe = Recipe(model=name, data="shapes", data_fingerprint="0" * 32, epochs=100_000, batch_size=batch_size, **settings)
     return recipe, data
@@ -144,8 +149,8 @@ def ours(name: str, options: argparse.Namespace, *, ready: bool) -> None:
 
     if ready:
         Run.batches = made_before  # type: ignore[method-assign]
-    watch = Beside(options, bare(recipe, data))
-    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(SystemExit):
+    with contextlib.ExitStack() as held, tempfile.TemporaryDirectory() as folder, contextlib.suppress(SystemExit):
+        watch = Beside(options, lambda choices: bare(recipe, data, choices, held))
         loop.train(recipe, Path(folder) / "run", data=data, watch=watch)
 
 

@@ -62,7 +62,8 @@ def test_a_round_of_the_loops_cost_is_an_epoch_of_the_run_beside_as_many_bare_st
     def bare_steps(count: int) -> None:
         steps["bare"] += count
 
-    beside = overhead.Beside(argparse.Namespace(steps=3, turns=4, rounds=2), bare_steps)
+    beside = overhead.Beside(argparse.Namespace(steps=3, turns=4, rounds=2), lambda choices: bare_steps)
+    beside.chosen(None)
     with pytest.raises(SystemExit):
         while True:
             steps["run"] += 1

@@ -1,5 +1,6 @@
 """Layers computed by other operations against torch's own: the same numbers, and nothing left behind."""
 
+import json
 import pickle
 from copy import deepcopy
 from dataclasses import replace
@@ -20,13 +21,14 @@ from convatlas.training.checkpoint import load_state
 from convatlas.training.engine import applied, choose, settle
 from convatlas.training.loop import resume, train
 from convatlas.training.outcome import Stopped
+from convatlas.training.stand_in import stands_in
 from convatlas.training.substitutes import count_substitutes, spread, substituted
 from convatlas.training.watch import Unwatched
 from convatlas.training.wide import conv_shape, widened
 
 from .makers import StopAfter, small_data, small_recipe
 
-POOL, PRODUCT, WIDE = "_AveragePoolBackward", "UnsqueezeBackward0", "_WideConvBackward"
+POOL, PRODUCT, WIDE = "_AveragePoolBackward", "PermuteBackward0", "_WideConvBackward"
 OWN_POOL, OWN_CONV = "AvgPool2DBackward0", "ConvolutionBackward0"
 
 
@@ -79,6 +81,9 @@ def test_averages_of_windows_that_do_not_overlap_are_the_same_to_the_bit(pool, s
         (nn.AvgPool2d(2), batch(2, 6, 9, 8)),
         (nn.AvgPool2d(2, ceil_mode=True), batch(2, 6, 8, 9)),
         (nn.AvgPool2d(2), batch(2, 16, 8, 8)),
+        (nn.AvgPool2d(4), batch(2, 6, 8, 8)),
+        (nn.AvgPool2d((1, 9)), batch(2, 6, 9, 9, dtype=torch.bfloat16)),
+        (nn.AvgPool2d(2), batch(2, 6, 1, 8).expand(2, 6, 8, 8)),
         (nn.AvgPool2d(2), batch(2, 6, 8, 8, dtype=torch.float64)),
         (nn.AvgPool2d(2), batch(2, 1, 8, 8)),
         (nn.AvgPool2d(2), batch(2, 6, 8, 8).detach().contiguous().requires_grad_()),
@@ -92,6 +97,9 @@ def test_averages_of_windows_that_do_not_overlap_are_the_same_to_the_bit(pool, s
         "rows left",
         "columns left",
         "wide",
+        "large",
+        "larger",
+        "expanded",
         "double",
         "one channel",
         "NCHW",
@@ -120,29 +128,32 @@ def whole(*args, dtype=torch.float64, **more):
 @pytest.mark.parametrize("kernel", [2, 5, (1, 3)])
 @pytest.mark.parametrize("bias", [True, False])
 def test_a_kernel_as_large_as_the_map_is_a_product(kernel, bias):
-    conv = whole(3, 7, kernel, bias=bias)
-    x, own = batch(4, 3, *conv.kernel_size, dtype=torch.float64), deepcopy(conv)
+    conv = whole(16, 7, kernel, bias=bias)
+    x, own = batch(4, 16, *conv.kernel_size, dtype=torch.float64), deepcopy(conv)
     with substituted(conv):
         assert conv(x).grad_fn.name() == PRODUCT
         for one, other in zip(gradients(conv, x), gradients(own, x), strict=True):
             assert one.shape == other.shape
             torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+        assert conv(x).stride() == own(x).stride()
     assert conv(x).grad_fn.name() == OWN_CONV
 
 
 @pytest.mark.parametrize(
     ("conv", "x"),
     [
-        (whole(4, 6, 3), batch(2, 4, 4, 3, dtype=torch.float64)),
-        (whole(4, 6, 3, padding=1), batch(2, 4, 3, 3, dtype=torch.float64)),
-        (whole(4, 6, 3, groups=2), batch(2, 4, 3, 3, dtype=torch.float64)),
-        (whole(4, 6, 2, dilation=2), batch(2, 4, 3, 3, dtype=torch.float64)),
-        (whole(4, 6, 1), batch(2, 4, 1, 1, dtype=torch.float64)),
-        (whole(4, 6, 3), batch(1, 4, 3, 3, dtype=torch.float64)),
-        (whole(4, 6, 3), batch(2, 4, 3, 3, dtype=torch.float64).detach().contiguous().requires_grad_()),
-        (whole(4, 6, 3).eval(), batch(2, 4, 3, 3, dtype=torch.float64)),
+        (whole(16, 6, 3), batch(2, 16, 4, 3, dtype=torch.float64)),
+        (whole(16, 6, 6), batch(2, 16, 6, 6, dtype=torch.float64)),
+        (whole(15, 6, 3), batch(2, 15, 3, 3, dtype=torch.float64)),
+        (whole(16, 6, 3, padding=1), batch(2, 16, 3, 3, dtype=torch.float64)),
+        (whole(16, 6, 3, groups=2), batch(2, 16, 3, 3, dtype=torch.float64)),
+        (whole(16, 6, 2, dilation=2), batch(2, 16, 3, 3, dtype=torch.float64)),
+        (whole(16, 6, 1), batch(2, 16, 1, 1, dtype=torch.float64)),
+        (whole(16, 6, 3), batch(1, 16, 3, 3, dtype=torch.float64)),
+        (whole(16, 6, 3), batch(2, 16, 3, 3, dtype=torch.float64).detach().contiguous().requires_grad_()),
+        (whole(16, 6, 3).eval(), batch(2, 16, 3, 3, dtype=torch.float64)),
     ],
-    ids=["larger map", "padded", "groups", "dilated", "one pixel", "one image", "NCHW", "eval"],
+    ids=["larger map", "larger kernel", "few channels", "padded", "groups", "dilated", "one pixel", "one image", "NCHW", "eval"],
 )
 def test_other_convolutions_are_torchs_own(conv, x):
     with substituted(conv):
@@ -158,6 +169,35 @@ def test_autocast_computes_the_product_in_its_format():
     assert (out.dtype, by_input.dtype, by_weight.dtype, by_bias.dtype) == (torch.bfloat16, *[torch.float32] * 3)
     for one, other in zip((out, by_input, by_weight, by_bias), expected, strict=True):
         torch.testing.assert_close(one, other, rtol=0.02, atol=0.02 * other.abs().max().item())
+
+
+def test_pooling_is_differentiable_as_often_as_torchs():
+    def penalty(x, pool):
+        (by_input,) = torch.autograd.grad(pool(x).pow(2).sum(), x, create_graph=True)
+        return torch.autograd.grad(by_input.pow(3).sum(), x)[0]
+
+    pool, x = nn.AvgPool2d(2), batch(2, 6, 8, 8)
+    expected, of_each = penalty(x, pool), torch.func.vmap(torch.func.grad(lambda one: pool(one).pow(2).sum()))(x[:, None])
+    with substituted(pool):
+        assert pool(x).grad_fn.name() == POOL
+        assert torch.equal(penalty(x, pool), expected)
+        again = torch.func.vmap(torch.func.grad(lambda one: pool(one).pow(2).sum()))(x[:, None])
+    assert torch.equal(again, of_each)
+
+
+def test_a_convolution_that_somebody_computes_otherwise_is_left_alone():
+    """Tiling and the like put a function in the place of torch's inner one."""
+    conv = whole(16, 4, 3)
+    conv._conv_forward = lambda x, weight, bias: torch.zeros(len(x), 4, 1, 1, dtype=x.dtype)
+    x = batch(4, 16, 3, 3, dtype=torch.float64)
+    with widened(conv, [ConvChoice(conv_shape(x, conv, dtype=x.dtype), 2, 2, 2)]), substituted(conv):
+        assert torch.equal(conv(x), torch.zeros(4, 4, 1, 1, dtype=torch.float64))
+
+
+def test_images_of_other_channels_are_refused_as_torch_does():
+    conv = whole(16, 4, 3)
+    with substituted(conv), pytest.raises(RuntimeError, match="expected input.* to have 16 channels, but got 17"):
+        conv(batch(4, 17, 3, 3, dtype=torch.float64))
 
 
 class Failure(Exception):
@@ -188,9 +228,16 @@ def test_a_forward_that_somebody_replaced_stays():
     assert vars(pool)["forward"] is theirs
 
 
+def test_a_forward_that_somebody_replaces_meanwhile_stays():
+    pool = nn.AvgPool2d(2)
+    with substituted(pool):
+        theirs = pool.forward = lambda x: x
+    assert vars(pool)["forward"] is theirs
+
+
 @pytest.mark.parametrize("made", [deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
 def test_copies_compute_as_torch_does_and_are_of_their_own(made):
-    model, x = nn.Sequential(whole(3, 4, 3)), batch(4, 3, 3, 3, dtype=torch.float64)
+    model, x = nn.Sequential(whole(16, 4, 3)), batch(4, 16, 3, 3, dtype=torch.float64)
     with substituted(model):
         copy = made(model)
         copy[0].weight.data.zero_()
@@ -201,8 +248,8 @@ def test_copies_compute_as_torch_does_and_are_of_their_own(made):
 
 def test_other_convolutions_and_substitutes_go_together():
     """A map as large as the kernel is a product; a larger one is computed side by side, as chosen for it."""
-    conv = whole(3, 4, 3)
-    small, large = (batch(4, 3, side, side, dtype=torch.float64) for side in (3, 6))
+    conv = whole(16, 4, 3)
+    small, large = (batch(4, 16, side, side, dtype=torch.float64) for side in (3, 6))
     choices = [ConvChoice(conv_shape(x, conv, dtype=x.dtype), 2, 2, 2) for x in (small, large)]
     with widened(conv, choices):
         with substituted(conv):
@@ -220,6 +267,7 @@ def losses(name, *, others, dtype, cast=False, steps=3):
     plain = Choices("cpu", "fp32", "channels_last", 1, "", substitutes=others)
     optimizer, seen = torch.optim.SGD(model.parameters(), lr=0.05), []
     with applied(plain, model) as answer:
+        assert (sum(stands_in(each) is not None for each in model.modules()) > 2) == others
         for _ in range(steps):
             with torch.autocast("cpu", dtype=torch.bfloat16, enabled=cast):
                 loss = F.cross_entropy(answer(x)[0][1].double(), y)
@@ -299,16 +347,22 @@ def test_substitutes_are_chosen_by_rule_and_the_record_says_so(changes, said, mo
     assert {each.about: each.chosen for each in choices.reasons}.get("layers") == said
 
 
-def test_a_run_goes_on_as_it_began_also_where_its_record_does_not_know_of_substitutes(tmp_path):
+@pytest.mark.parametrize("known", [True, False], ids=["known", "of before"])
+def test_a_run_goes_on_as_it_began(known, tmp_path, monkeypatch):
+    """Also one of before there were substitutes, whose record does not know of them: it goes on without."""
     recipe = small_recipe(model="lenet5")
-    with pytest.raises(Stopped):
+    with monkeypatch.context() as then, pytest.raises(Stopped):
+        if not known:
+            then.setattr(engine, "count_substitutes", lambda *_, **__: 0)
         train(recipe, tmp_path / "cut", data=small_data(), watch=StopAfter(7))
     summary = codec.read(RunSummary, tmp_path / "cut" / "summary.json")
-    assert summary.choices.substitutes
-    train(recipe, tmp_path / "whole", data=small_data())
+    assert summary.choices.substitutes == known
+    if not known:
+        plain = codec.to_plain(summary)
+        del plain["choices"]["substitutes"]
+        (tmp_path / "cut/summary.json").write_text(json.dumps(plain))
+    train(recipe if known else replace(recipe, convolutions="stock"), tmp_path / "whole", data=small_data())
     resume(tmp_path / "cut", data=small_data())
     one, other = (load_state(tmp_path / name, note=print)["model"] for name in ("whole", "cut"))
     assert all(torch.equal(x, y) for x, y in zip(one.values(), other.values(), strict=True))
-    plain = codec.to_plain(replace(summary.choices, substitutes=False))
-    del plain["substitutes"]
-    assert codec.from_plain(Choices, plain, where="x") == replace(summary.choices, substitutes=False)
+    assert codec.read(RunSummary, tmp_path / "cut" / "summary.json").choices.substitutes == known

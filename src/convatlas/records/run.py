@@ -35,7 +35,7 @@ class Recipe:
     up to one pixel each way: nine places).
 
     `compile` is "auto", "on", "off", or "graphs": on a GPU, steps are recorded as CUDA graphs. `convolutions` is "auto", "stock"
-    (torch's own) or "trial" (the fastest found by trial).
+    (torch's own, and so is pooling) or "trial" (the fastest found by trial).
     `sync_batchnorm`: where several processes train together, BatchNorm takes its statistics over the images of all.
 
     `data_fraction` of the training images that are left after validation is trained on, class by class. With `test_each_epoch`
@@ -115,8 +115,8 @@ class Choices:
     """What `auto` in the recipe came to on this machine, and why. `reason` is that of the precision; `reasons` has the others.
 
     `settled`: trials, if any, are done. `convolutions` are those that were tried; a shape that is not among them has torch's
-    own algorithm. `substitutes`: layers are computed by other operations that give the same. `processes` train together, with
-    `threads` each. `recorded`: steps are recorded as CUDA graphs.
+    own algorithm. `substitutes`: layers that have one are computed by it, whatever `convolutions` says of them
+    (`training/substitutes.py`). `processes` train together, with `threads` each. `recorded`: steps are recorded as CUDA graphs.
     Where memory was short, `checkpointing` computes activations twice instead of keeping them, and a batch comes in `parts`.
     """
 

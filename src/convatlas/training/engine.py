@@ -123,7 +123,7 @@ def _settle_convolutions(
 
 
 def _settle_substitutes(choices: Choices, recipe: Recipe, model: Network, *, batches: Sequence[Batch]) -> Choices:
-    """By rule: what takes their place was never slower (docs/LOG.md)."""
+    """By rule, within the limits where the networks at hand gained or lost nothing (docs/LOG.md)."""
     if choices.device != "cpu" or choices.memory_format != "channels_last" or recipe.convolutions == "stock":
         return choices
     own = next(model.parameters()).dtype

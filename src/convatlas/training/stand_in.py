@@ -29,13 +29,13 @@ def stands_in(layer: nn.Module) -> StandIn | None:
 
 
 def is_free(layer: nn.Module) -> bool:
-    """Whether nobody else has replaced the layer's `forward`."""
-    return "forward" not in vars(layer) or stands_in(layer) is not None
+    """Whether nobody else has replaced how the layer computes."""
+    return "_conv_forward" not in vars(layer) and ("forward" not in vars(layer) or stands_in(layer) is not None)
 
 
 @contextmanager
 def standing_in(instead: Mapping[nn.Module, StandIn]) -> Iterator[None]:
-    """While it lasts, each of these layers computes by its stand-in, and as before afterwards."""
+    """While it lasts, each of these layers computes by its stand-in; afterwards as before, or as somebody wants by then."""
     before = {layer: vars(layer).get("forward") for layer in instead}
     try:
         for layer, stand_in in instead.items():
@@ -43,6 +43,7 @@ def standing_in(instead: Mapping[nn.Module, StandIn]) -> Iterator[None]:
         yield
     finally:
         for layer, was in before.items():
-            vars(layer).pop("forward", None)
-            if was is not None:
-                vars(layer)["forward"] = was
+            if stands_in(layer) is instead[layer]:
+                del vars(layer)["forward"]
+                if was is not None:
+                    vars(layer)["forward"] = was

@@ -24,7 +24,7 @@ from torch.nn.functional import conv2d
 
 from convatlas.arith.shapes import conv_output_size
 from convatlas.records.engine import ConvChoice
-from convatlas.training.stand_in import StandIn, standing_in, stands_in
+from convatlas.training.stand_in import StandIn, is_free, standing_in, stands_in
 
 Pair = tuple[int, int]
 Gradients = tuple[Tensor | None, Tensor | None, Tensor | None]
@@ -231,7 +231,7 @@ def widened(model: nn.Module, choices: Sequence[ConvChoice]) -> Iterator[None]:
     model's class and state are not touched; a convolution whose `forward` somebody has replaced already is left alone.
     """
     wanted = {each.shape: each for each in choices if (each.forward, each.to_data, each.to_weights) != (1, 1, 1)}
-    plain = [conv for conv in model.modules() if type(conv) is nn.Conv2d]
+    plain = [conv for conv in model.modules() if type(conv) is nn.Conv2d and is_free(conv)]
     instead: dict[nn.Module, StandIn] = {conv: forward for conv in plain if (forward := _forward(conv, wanted)) is not None}
     with standing_in(instead):
         yield
