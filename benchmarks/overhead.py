@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from train_step import CLASSES, UNCOUNTED, TurnTaking, check, random_images
@@ -187,8 +188,6 @@ def _work(options: argparse.Namespace) -> None:
 
 def _row(name: str, options: argparse.Namespace) -> list[str]:
     """The network, milliseconds of a bare step, and the ratio of each loop."""
-    from statistics import median
-
     from convatlas.arith.order import median_interval
 
     cells, seconds = [], []

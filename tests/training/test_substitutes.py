@@ -46,7 +46,7 @@ def gradients(layer, x):
 
 @settings(max_examples=60)
 @given(st.tuples(*[st.sampled_from([1, 2, 3, 7])] * 2), st.tuples(*[st.integers(1, 5)] * 4), st.booleans())
-def test_the_gradient_of_averages_is_torchs_to_the_bit(window, sides, bf16):
+def test_the_gradient_of_averages_equals_torchs(window, sides, bf16):
     n, channels, height, width = sides
     x = batch(n, channels, height * window[0], width * window[1], dtype=torch.bfloat16 if bf16 else torch.float32)
     out = F.avg_pool2d(x, window)
@@ -64,7 +64,7 @@ def test_the_gradient_of_averages_is_torchs_to_the_bit(window, sides, bf16):
         (nn.AvgPool2d(2), (1, 64, 8, 8), torch.bfloat16),
     ],
 )
-def test_averages_of_windows_that_do_not_overlap_are_the_same_to_the_bit(pool, shape, dtype):
+def test_averages_of_windows_that_do_not_overlap_give_equal_numbers(pool, shape, dtype):
     x, own = batch(*shape, dtype=dtype), deepcopy(pool)
     with substituted(pool):
         assert pool(x).grad_fn.name() == POOL

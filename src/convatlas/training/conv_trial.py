@@ -17,13 +17,13 @@ from torch import Tensor, nn
 from convatlas.arith.order import FEWEST
 from convatlas.data.places import cache_folder
 from convatlas.errors import UserError
-from convatlas.inspection.running import check_runs, copied
+from convatlas.inspection.running import check_runs
 from convatlas.inspection.timing import compare_times
-from convatlas.layers.network import Network
 from convatlas.records import codec, storage
 from convatlas.records.engine import ConvChoice
 from convatlas.training import wide
 from convatlas.training.environment import environment
+from convatlas.training.stand_in import met_in_training
 
 GROUPS = (8, 16, 32, 128)
 """How many images side by side are tried, beside torch's own algorithm."""
@@ -77,22 +77,15 @@ def conv_calls(model: nn.Module, x: Tensor, *, autocast_dtype: torch.dtype | Non
     model is run: model and random state are left as they were. Raises UserError.
     """
     check_runs(model, x)
-    copy = copied(model).train()
     found: dict[str, ConvCall] = {}
 
-    def met(conv: nn.Module, args: tuple[Any, ...]) -> None:
-        assert isinstance(conv, nn.Conv2d)
-        if wide.can_widen(conv, args[0]) and args[0].shape[3] <= LARGEST_MAP:
-            call = _call(conv, args[0])
+    def met(conv: nn.Conv2d, x: Tensor) -> None:
+        if wide.can_widen(conv, x) and x.shape[3] <= LARGEST_MAP:
+            call = _call(conv, x)
             if call.shape not in found or call.to_data:
                 found[call.shape] = call
 
-    for module in copy.modules():
-        if type(module) is nn.Conv2d:
-            module.register_forward_pre_hook(met)
-    casting = torch.autocast("cpu", dtype=autocast_dtype or torch.bfloat16, enabled=autocast_dtype is not None)
-    with torch.enable_grad(), torch.random.fork_rng(devices=[]), casting:
-        copy.training_logits(x) if isinstance(copy, Network) else copy(x)
+    met_in_training(model, [x], (nn.Conv2d,), met, autocast_dtype=autocast_dtype)
     return tuple(found.values())
 
 

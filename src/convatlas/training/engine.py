@@ -126,8 +126,7 @@ def _settle_substitutes(choices: Choices, recipe: Recipe, model: Network, *, bat
     """By rule, within the limits where the networks at hand gained or lost nothing (docs/LOG.md)."""
     if choices.device != "cpu" or choices.memory_format != "channels_last" or recipe.convolutions == "stock":
         return choices
-    own = next(model.parameters()).dtype
-    images = [x.to(own) for x, _ in batches]
+    images = [x for x, _ in batches]
     found = count_substitutes(model, images, autocast_dtype=torch.bfloat16 if choices.precision == "bf16" else None)
     if not found:
         return choices

@@ -1,11 +1,15 @@
-"""Putting other functions in the place of layers' `forward`, from outside and for a while."""
+"""Putting other functions in the place of layers' `forward`, from outside and for a while; and which layers training meets."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MethodType
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+
+from convatlas.inspection.running import copied
+from convatlas.layers.network import Network
 
 
 class StandIn:
@@ -47,3 +51,30 @@ def standing_in(instead: Mapping[nn.Module, StandIn]) -> Iterator[None]:
                 del vars(layer)["forward"]
                 if was is not None:
                     vars(layer)["forward"] = was
+
+
+def met_in_training(
+    model: nn.Module,
+    images: Sequence[Tensor],
+    kinds: Collection[type[nn.Module]],
+    met: Callable[[Any, Tensor], None],
+    *,
+    autocast_dtype: torch.dtype | None,
+) -> None:
+    """Tell `met` of every layer of just these kinds, and of its input, as training on `images`, each (N, C, H, W), meets them.
+
+    `autocast_dtype` is the format that a CPU's autocast computes in; None means no autocast. A copy of the model is run: model
+    and torch's random state are left as they were. Raises UserError for a model that cannot be copied.
+    """
+    copy = copied(model).train()
+
+    def tell(layer: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
+        met(layer, args[0] if args else named["input"])
+
+    for layer in copy.modules():
+        if type(layer) in kinds:
+            layer.register_forward_pre_hook(tell, with_kwargs=True)
+    casting = torch.autocast("cpu", dtype=autocast_dtype or torch.bfloat16, enabled=autocast_dtype is not None)
+    with torch.enable_grad(), torch.random.fork_rng(devices=[]), casting:
+        for x in images:
+            copy.training_logits(x) if isinstance(copy, Network) else copy(x)

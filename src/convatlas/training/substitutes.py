@@ -17,9 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from convatlas.inspection.running import copied
-from convatlas.layers.network import Network
-from convatlas.training.stand_in import StandIn, is_free, standing_in, stands_in
+from convatlas.training.stand_in import StandIn, is_free, met_in_training, standing_in, stands_in
 from convatlas.training.wide import Pair, can_widen
 
 VECTOR = 16
@@ -127,19 +125,13 @@ def count_substitutes(model: nn.Module, images: Sequence[Tensor], *, autocast_dt
     """
     found: set[int] = set()
 
-    def met(layer: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
-        if SUBSTITUTES[type(layer)](layer, args[0] if args else named["input"]) is not None:
+    def met(layer: nn.Module, x: Tensor) -> None:
+        if SUBSTITUTES[type(layer)](layer, x) is not None:
             found.add(id(layer))
 
-    casting = torch.autocast("cpu", dtype=autocast_dtype or torch.bfloat16, enabled=autocast_dtype is not None)
+    own = next((each.dtype for each in model.parameters()), images[0].dtype)
     try:
-        copy = copied(model).train()
-        for layer in copy.modules():
-            if type(layer) in SUBSTITUTES:
-                layer.register_forward_pre_hook(met, with_kwargs=True)
-        with torch.enable_grad(), torch.random.fork_rng(devices=[]), casting:
-            for x in images:
-                copy.training_logits(x[:2]) if isinstance(copy, Network) else copy(x[:2])
+        met_in_training(model, [x[:2].to(own) for x in images], SUBSTITUTES, met, autocast_dtype=autocast_dtype)
     except Exception:  # somebody's network may fail in any way, and is not to be kept from training by this
         return 0
     return len(found)
