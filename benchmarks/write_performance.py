@@ -31,7 +31,8 @@ HEADER = """# Performance
 
 Written by `make bench`; figures hold for the machine and the day below. Others are in [the log](LOG.md). Ratios come from runs
 that took turns on this machine, with the interval that covers their median in 95 of 100 cases: the median of the rounds, or where
-there are several processes (`--processes`) of these. Each ratio is of values that took turns with each other. Other days may differ by more.
+there are several processes (`--processes`) of these. Each ratio is of values that took turns with each other. Other days may
+differ by more.
 """
 
 
