@@ -16,20 +16,32 @@ from convatlas.models.registry import create_model
 from convatlas.records import codec
 from convatlas.records.engine import ConvChoice
 from convatlas.records.run import Choices, RunSummary
-from convatlas.training import engine
+from convatlas.training import engine, substitutes
 from convatlas.training.checkpoint import load_state
 from convatlas.training.engine import applied, choose, settle
 from convatlas.training.loop import resume, train
 from convatlas.training.outcome import Stopped
 from convatlas.training.stand_in import stands_in
-from convatlas.training.substitutes import count_substitutes, spread, substituted
+from convatlas.training.substitutes import averages, count_substitutes, spread, substituted
 from convatlas.training.watch import Unwatched
 from convatlas.training.wide import conv_shape, widened
 
 from .makers import StopAfter, small_data, small_recipe
 
 POOL, PRODUCT, WIDE = "_AveragePoolBackward", "PermuteBackward0", "_WideConvBackward"
+TANH, NARROW = "_TanhBackward", "_NarrowConvBackward"
 OWN_POOL, OWN_CONV = "AvgPool2DBackward0", "ConvolutionBackward0"
+
+
+LIMITS = {name: getattr(substitutes, name) for name in ("POOL_NUMBERS", "TANH_NUMBERS", "NARROW_MACS")}
+
+
+@pytest.fixture(autouse=True)
+def of_any_size(monkeypatch):
+    """Small batches too, and on every processor; what is left out for its size has tests of its own."""
+    for name, limit in LIMITS.items():
+        monkeypatch.setattr(substitutes, name, dict.fromkeys(limit, 0) if isinstance(limit, dict) else 0)
+    monkeypatch.setattr(substitutes, "_vectors_are_long", lambda: True)
 
 
 def batch(*shape, dtype=torch.float32):
@@ -56,10 +68,22 @@ def test_the_gradient_of_averages_equals_torchs(window, sides, bf16):
     assert ours.is_contiguous(memory_format=torch.channels_last)
 
 
+@settings(max_examples=60)
+@given(st.tuples(*[st.integers(1, 4)] * 2), st.tuples(*[st.integers(1, 5)] * 4), st.booleans())
+def test_averages_equal_torchs(window, sides, bf16):
+    n, channels, height, width = sides
+    x = batch(n, channels, height * window[0], width * window[1], dtype=torch.bfloat16 if bf16 else torch.float32).detach()
+    ours = averages(x, window)
+    assert torch.equal(ours, F.avg_pool2d(x, window))
+    assert ours.is_contiguous(memory_format=torch.channels_last)
+
+
 @pytest.mark.parametrize(
     ("pool", "shape", "dtype"),
     [
         (nn.AvgPool2d(2), (2, 6, 8, 8), torch.float32),
+        (nn.AvgPool2d(2), (2, 6, 8, 16), torch.float32),
+        (nn.AvgPool2d(2), (3, 8, 4, 8), torch.bfloat16),
         (nn.AvgPool2d((2, 3)), (2, 6, 8, 9), torch.float32),
         (nn.AvgPool2d(2), (1, 64, 8, 8), torch.bfloat16),
     ],
@@ -160,6 +184,81 @@ def test_other_convolutions_are_torchs_own(conv, x):
         assert conv(x).grad_fn.name() == OWN_CONV
 
 
+def few(*args, dtype=torch.float32, **more):
+    return whole(*args, dtype=dtype, **more)
+
+
+@pytest.mark.parametrize(
+    ("conv", "x"),
+    [
+        (few(3, 6, 5), batch(2, 3, 14, 14)),
+        (few(3, 6, 5, bias=False), batch(2, 3, 13, 14).detach()),
+        (few(1, 8, (7, 5), padding=(0, 2)), batch(2, 1, 12, 12)),
+        (few(8, 32, 5, padding=4), batch(2, 8, 12, 12)),
+        (few(2, 8, 5, dtype=torch.bfloat16), batch(2, 2, 128, 128, dtype=torch.bfloat16)),
+    ],
+    ids=["LeNet-5's", "no bias, images", "oblong, one channel", "to the data only", "bf16"],
+)
+def test_convolutions_of_few_channels_go_by_pairs_of_pixels(conv, x):
+    own = deepcopy(conv)
+    with substituted(conv):
+        out = conv(x)
+    assert out.grad_fn.name() == NARROW
+    torch.testing.assert_close(out, own(x), rtol=2e-2 if x.dtype == torch.bfloat16 else 1e-5, atol=1e-5)
+    assert conv(x).grad_fn.name() == OWN_CONV
+
+
+@pytest.mark.parametrize(
+    ("conv", "x"),
+    [
+        (few(3, 9, 5), batch(2, 3, 14, 14).detach()),
+        (few(3, 33, 5), batch(2, 3, 14, 14)),
+        (few(9, 6, 5), batch(2, 9, 14, 14)),
+        (few(3, 6, 3), batch(2, 3, 14, 14)),
+        (few(3, 6, 9), batch(2, 3, 14, 14)),
+        (few(3, 6, (5, 4)), batch(2, 3, 14, 14)),
+        (few(3, 6, 5), batch(2, 3, 14, 13)),
+        (few(3, 6, 5), batch(2, 3, 14, 10)),
+        (few(3, 6, 5), batch(2, 3, 14, 130)),
+        (few(3, 6, 5, stride=2), batch(2, 3, 14, 14)),
+        (few(3, 6, 5, padding=5), batch(2, 3, 14, 14)),
+        (few(3, 6, 5, dilation=2), batch(2, 3, 14, 14)),
+        (few(3, 6, 5, dtype=torch.float64), batch(2, 3, 14, 14, dtype=torch.float64)),
+        (few(3, 6, 5), batch(1, 3, 14, 14)),
+    ],
+    ids=[
+        "outputs of images",
+        "outputs",
+        "inputs",
+        "small kernel",
+        "large kernel",
+        "even kernel",
+        "odd width",
+        "narrow map",
+        "wide map",
+        "stride",
+        "padding",
+        "dilated",
+        "double",
+        "one image",
+    ],
+)
+def test_other_convolutions_do_not_go_by_pairs(conv, x):
+    with substituted(conv):
+        assert conv(x).grad_fn.name() == OWN_CONV
+
+
+def test_autocast_computes_pairs_in_its_format():
+    conv, x = few(3, 6, 5), batch(4, 3, 12, 12)
+    own = deepcopy(conv)
+    with torch.autocast("cpu", dtype=torch.bfloat16), substituted(conv):
+        out, by_input, by_weight, by_bias = gradients(conv, x)
+        expected = gradients(own, x)
+    assert (out.dtype, by_input.dtype, by_weight.dtype, by_bias.dtype) == (torch.bfloat16, *[torch.float32] * 3)
+    for one, other in zip((out, by_input, by_weight, by_bias), expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=0.02, atol=0.02 * other.abs().max().item())
+
+
 def test_autocast_computes_the_product_in_its_format():
     conv, x = whole(16, 12, 5, dtype=torch.float32), batch(4, 16, 5, 5)
     own = deepcopy(conv)
@@ -211,7 +310,7 @@ def test_everything_is_as_it_was_afterwards(fails):
     keys = list(model.state_dict())
     try:
         with substituted(model):
-            assert sum("forward" in vars(each) for each in model.modules()) == 5
+            assert sum("forward" in vars(each) for each in model.modules()) == 9
             assert list(model.state_dict()) == keys
             if fails:
                 raise Failure
@@ -291,7 +390,7 @@ def test_training_gives_the_same_losses():
 
 @pytest.mark.parametrize(
     ("name", "dtype", "found"),
-    [("lenet5", torch.bfloat16, 3), ("lenet5", None, 2), ("densenet.pocket", torch.bfloat16, 3), ("resnet.pocket", None, 0)],
+    [("lenet5", torch.bfloat16, 8), ("lenet5", None, 7), ("densenet.pocket", torch.bfloat16, 3), ("resnet.pocket", None, 0)],
 )
 def test_layers_with_substitutes_are_counted_on_a_copy(name, dtype, found):
     model = create_model(name, num_classes=10, in_chans=3, image_size=32).to(memory_format=torch.channels_last).train()
@@ -300,6 +399,97 @@ def test_layers_with_substitutes_are_counted_on_a_copy(name, dtype, found):
     assert torch.equal(state, torch.get_rng_state())
     assert all(torch.equal(each, before[key]) for key, each in model.state_dict().items())
     assert not any(each._forward_pre_hooks for each in model.modules())
+
+
+@pytest.mark.parametrize(
+    ("images", "threads", "long", "found"),
+    [
+        (128, 1, True, ["c5", "conv", "conv", "pool", "pool", "tanh", "tanh"]),
+        (128, 1, False, ["c5", "pool", "pool", "tanh", "tanh"]),
+        (128, 2, True, ["c5", "conv", "conv", "pool", "pool", "tanh"]),
+        (64, 2, True, ["c5", "pool", "tanh"]),
+        (8, 2, True, ["c5"]),
+    ],
+)
+def test_what_takes_longer_to_begin_than_it_saves_stays_torchs_own(images, threads, long, found, monkeypatch):
+    for name, limit in LIMITS.items():
+        monkeypatch.setattr(substitutes, name, limit)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    monkeypatch.setattr(substitutes, "_vectors_are_long", lambda: long)
+    kept = dict(substitutes.SUBSTITUTES)
+    model = create_model("lenet5", num_classes=10, in_chans=3, image_size=32).to(memory_format=torch.channels_last).train()
+    names, met = {id(each): name.split(".")[-1] for name, each in model.named_modules()}, []
+
+    def told(layer, x, n):
+        compute = kept[type(layer)](layer, x, n)
+        met.extend([names[id(layer)]] if compute is not None and id(layer) in names else [])
+        return compute
+
+    monkeypatch.setattr(substitutes, "SUBSTITUTES", dict.fromkeys(kept, told))
+    x = batch(images, 3, 32, 32).detach()
+    with substituted(model), torch.autocast("cpu", dtype=torch.bfloat16):
+        model(x)
+    assert sorted(met) == found
+    assert count_substitutes(model, [x], autocast_dtype=torch.bfloat16) == len(found)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("channels", [1, 6])
+def test_onednns_tangent_is_torchs_to_rounding(dtype, channels):
+    layer, x = nn.Tanh(), batch(2, channels, 3, 4, dtype=dtype)
+    x = (4 * x.detach()).to(memory_format=torch.channels_last).requires_grad_()
+    expected = gradients(nn.Tanh(), x)
+    with substituted(layer):
+        ours = gradients(layer, x)
+        out = layer(x)
+        assert out.grad_fn.name() == TANH
+        (by_input,) = torch.autograd.grad(out.sum(), x, create_graph=True)
+        (again,) = torch.autograd.grad(by_input.sum(), x)
+    assert layer(x).grad_fn.name() == "TanhBackward0"
+    tolerance = {"rtol": 2e-2, "atol": 1e-2} if dtype == torch.bfloat16 else {"rtol": 1e-5, "atol": 3e-7}
+    for one, other in zip(ours, expected, strict=True):
+        assert one.is_contiguous(memory_format=torch.channels_last) == other.is_contiguous(memory_format=torch.channels_last)
+        torch.testing.assert_close(one, other, **tolerance)
+    assert ours[0].stride(1) == 1, "of one channel too, or what follows is computed in another layout"
+    y = x.detach().double().tanh()
+    torch.testing.assert_close(again.double(), -2 * y * (1 - y * y), rtol=0.1, atol=2e-2 if dtype == torch.bfloat16 else 1e-5)
+
+
+def test_the_tangent_of_one_image_each():
+    layer, x = nn.Tanh(), batch(3, 2, 4, 4)
+    with substituted(layer):
+        each = torch.func.vmap(torch.func.grad(lambda one: layer(one[None]).pow(2).sum()))(x)
+    torch.testing.assert_close(each, torch.autograd.grad(x.tanh().pow(2).sum(), x)[0])
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        batch(2, 6, 4, 4, dtype=torch.float64),
+        batch(2, 6, 4, 4).detach(),
+        batch(2, 6, 4, 4).detach().contiguous().requires_grad_(),
+        torch.ones(2, 6, requires_grad=True),
+    ],
+    ids=["double", "no gradient", "NCHW", "no map"],
+)
+def test_other_tangents_are_torchs_own(x):
+    layer = nn.Tanh()
+    with substituted(layer):
+        assert getattr(layer(x).grad_fn, "name", lambda: None)() in ("TanhBackward0", None)
+
+
+def test_without_onednn_the_tangent_is_torchs_own(monkeypatch):
+    def fails(self):
+        raise RuntimeError("no oneDNN here")
+
+    monkeypatch.setattr(torch.Tensor, "to_mkldnn", fails)
+    substitutes._has_tanh.cache_clear()
+    layer, x = nn.Tanh(), batch(2, 6, 4, 4)
+    try:
+        with substituted(layer):
+            assert layer(x).grad_fn.name() == "TanhBackward0"
+    finally:
+        substitutes._has_tanh.cache_clear()
 
 
 class Whole(nn.Module):
@@ -332,8 +522,8 @@ def settled(name="lenet5", **changes):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({}, "2 by other operations"),
-        ({"precision": "bf16"}, "3 by other operations"),
+        ({}, "7 by other operations"),
+        ({"precision": "bf16"}, "8 by other operations"),
         ({"name": "resnet.pocket"}, None),
         ({"convolutions": "stock"}, None),
         ({"memory_format": "contiguous"}, None),

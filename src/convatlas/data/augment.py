@@ -56,8 +56,17 @@ def mirror_(images: Tensor, mirrored: Tensor) -> Tensor:
     """Those of `images` for which `mirrored` (N,) is true are mirrored left to right, in place."""
     chosen = sent(mirrored.nonzero().flatten(), images.device)
     stored, across = (images.permute(0, 2, 3, 1), 2) if _channels_last(images) else (images, 3)
-    stored.index_copy_(0, chosen, stored.index_select(0, chosen).flip(across))
+    flipped = stored.index_select(0, chosen).flip(across)
+    if _in_words(stored):  # pixel by pixel, copying takes three times as long
+        stored, flipped = (each.flatten(1).view(torch.int64) for each in (stored, flipped))
+    stored.index_copy_(0, chosen, flipped)
     return images
+
+
+def _in_words(images: Tensor) -> bool:
+    """Whether each of the images lies in memory as whole words of eight bytes."""
+    places = images.stride(0), images.storage_offset()
+    return images.is_contiguous() and all(place * images.element_size() % 8 == 0 for place in places)
 
 
 def shifted_crop(images: Tensor, padding: int, *, shift: Tensor, fill: str = "zeros") -> Tensor:

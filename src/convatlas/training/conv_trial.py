@@ -134,7 +134,7 @@ def _tried(call: ConvCall, seconds: float) -> ConvChoice:
     window: Any = {"stride": call.stride, "padding": call.padding}
     layout = wide.layout(call.x[3], kernel=(call.weight[2], call.weight[3]), **window)
     x, weight = (torch.randn(shape, generator=generator).to(call.dtype) for shape in (call.x, call.weight))
-    x, weight = (each.contiguous(memory_format=torch.channels_last) for each in (x, weight))
+    x, weight = (each.to(memory_format=torch.channels_last) for each in (x, weight))  # of one channel too
     bias = torch.zeros(call.weight[0], dtype=call.dtype) if call.bias else None
     given: dict[str, Any] = {"weight": weight, "layout": layout}
     grad = torch.ones_like(wide.forward_pass(x, weight, bias=bias, layout=layout, group=1))

@@ -130,7 +130,7 @@ def _settle_substitutes(choices: Choices, recipe: Recipe, model: Network, *, bat
     found = count_substitutes(model, images, autocast_dtype=torch.bfloat16 if choices.precision == "bf16" else None)
     if not found:
         return choices
-    why = "the same by fewer operations: pooling's gradient, or kernels as large as their map"
+    why = "small layers that others compute faster, the same to rounding"
     return _with(replace(choices, substitutes=True), Reason("layers", f"{found} by other operations", why))
 
 

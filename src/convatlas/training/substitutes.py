@@ -1,31 +1,41 @@
 """Layers computed by other operations that give the same, for training on CPUs.
 
-Two things take torch long on CPUs, most of all in small networks, and need not; the limits below are where that was measured
+Some things take torch long on CPUs, most of all in small networks, and need not; the limits below are where that was measured
 (docs/LOG.md):
 
-- The gradient of average pooling whose windows do not overlap. Every pixel of a window gets the window's gradient divided by its
-  area: here it is divided once and copied. The same numbers.
+- Average pooling whose windows do not overlap. Every pixel of a window gets the window's gradient divided by its area: here it
+  is divided once and copied. Of few channels, whole rows are added, not pixels. The same numbers.
 - A convolution whose kernel is as large as its map, such as LeNet-5's C5 (LeCun et al. 1998, section II.B): one position, so a
   product of two matrices. The same to rounding.
+- Convolutions of few channels: see `narrow`. The same to rounding.
+- The hyperbolic tangent of whole maps, which oneDNN computes faster. The same to rounding.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache, reduce
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from convatlas.training import narrow
 from convatlas.training.stand_in import StandIn, is_free, met_in_training, standing_in, stands_in
-from convatlas.training.wide import Pair, can_widen
+from convatlas.training.wide import Pair, can_widen, computed_in
 
 VECTOR = 16
 """Numbers of fp32 that a processor computes at once, at most: torch pools so many channels at once, or wastes what is missing."""
 LARGEST_WINDOW = {torch.bfloat16: 8, torch.float32: 3}
 """Pixels a side of pooling, by number format; in fp32 with fewer than `VECTOR` channels."""
+SUMMED_WINDOW, SUMMED_WIDTH = 4, 16
+"""Of pooling forward of few channels: the most pixels of a window, and in fp32 the fewest columns of the map."""
 LARGEST_KERNEL, FEWEST_CHANNELS = 5, 16
 """Of a convolution: larger ones, or of fewer channels, are slower as a product."""
+NARROW_KERNELS, NARROW_WIDTHS, NARROW_OUTPUTS = (5, 7), range(12, 129, 2), 32
+"""Of a convolution of few channels: sides of its kernel, columns of its map, and most output channels."""
+POOL_NUMBERS, TANH_NUMBERS, NARROW_MACS = {torch.bfloat16: 2**16, torch.float32: 2**17}, 2**17, 2**24
+"""Of a batch and for each thread, from which on it is worth what more operations take to begin: numbers of a map, MACs."""
 
 
 class _AveragePool(torch.autograd.Function):
@@ -35,7 +45,9 @@ class _AveragePool(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, window: Pair) -> Tensor:
-        return F.avg_pool2d(x, window)
+        few = x.shape[1] <= narrow.FEW and window[0] * window[1] <= SUMMED_WINDOW
+        wide = x.dtype == torch.bfloat16 or x.shape[3] >= SUMMED_WIDTH
+        return averages(x, window) if few and wide else F.avg_pool2d(x, window)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Pair], output: Tensor) -> None:
@@ -44,6 +56,18 @@ class _AveragePool(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         return spread(grad, ctx.window), None
+
+
+def averages(x: Tensor, window: Pair) -> Tensor:
+    """Of windows that fill the map, (N, C, rows * H, columns * W) -> (N, C, H, W), channels last."""
+    rows, columns = window
+    n, channels, height, width = x.shape
+    bands = x.permute(0, 2, 3, 1).float().reshape(n, height // rows, rows, width * channels)
+    if x.dtype == torch.bfloat16:  # in fp32 these add up exactly in any order but for extremes, and whole rows do so fastest
+        bands = reduce(torch.add, bands.unbind(2)).unsqueeze(2)
+    windows = bands.view(n, height // rows, -1, width // columns, columns, channels)
+    total = reduce(torch.add, (column for row in windows.unbind(2) for column in row.unbind(3)))
+    return total.div_(rows * columns).to(x.dtype).permute(0, 3, 1, 2)
 
 
 def spread(grad: Tensor, window: Pair) -> Tensor:
@@ -59,7 +83,7 @@ def spread(grad: Tensor, window: Pair) -> Tensor:
     return image.view(n, height * rows, width * columns, channels).permute(0, 3, 1, 2)
 
 
-def _pooled(pool: nn.AvgPool2d, x: Tensor) -> Callable[[], Tensor] | None:
+def _pooled(pool: nn.AvgPool2d, x: Tensor, images: int) -> Callable[[], Tensor] | None:
     window = _pair(pool.kernel_size)
     if _pair(pool.stride) != window or _pair(pool.padding) != (0, 0) or pool.divisor_override is not None:
         return None
@@ -68,27 +92,91 @@ def _pooled(pool: nn.AvgPool2d, x: Tensor) -> Callable[[], Tensor] | None:
     laid = x.is_contiguous(memory_format=torch.channels_last) and x.shape[1] > 1
     fills = (x.shape[2] % window[0], x.shape[3] % window[1]) == (0, 0)
     slow = x.dtype == torch.bfloat16 or x.shape[1] < VECTOR
-    return (lambda: _AveragePool.apply(x, window)) if laid and fills and slow else None  # type: ignore[no-untyped-call]
+    enough = images * x[0].numel() >= POOL_NUMBERS[x.dtype] * torch.get_num_threads()
+    return (lambda: _AveragePool.apply(x, window)) if laid and fills and slow and enough else None  # type: ignore[no-untyped-call]
+
+
+def _convolved(conv: nn.Conv2d, x: Tensor, images: int) -> Callable[[], Tensor] | None:
+    if not can_widen(conv, x) or x.shape[1] != conv.in_channels:
+        return None
+    return _product(conv, x) or _narrow(conv, x, images)
 
 
 def _product(conv: nn.Conv2d, x: Tensor) -> Callable[[], Tensor] | None:
-    if not can_widen(conv, x) or conv.padding != (0, 0) or not tuple(x.shape[2:]) == conv.kernel_size != (1, 1):
+    if conv.padding != (0, 0) or not tuple(x.shape[2:]) == conv.kernel_size != (1, 1):
         return None  # with one pixel, as in squeeze and excitation, whole steps gain nothing
-    if max(conv.kernel_size) > LARGEST_KERNEL or not x.shape[1] == conv.in_channels >= FEWEST_CHANNELS:
+    if max(conv.kernel_size) > LARGEST_KERNEL or conv.in_channels < FEWEST_CHANNELS:
         return None
     pixels, weight = (each.permute(0, 2, 3, 1).flatten(1) for each in (x, conv.weight))
     return lambda: F.linear(pixels, weight, conv.bias)[:, None, None].permute(0, 3, 1, 2)  # channels last, as torch gives it
+
+
+def _narrow(conv: nn.Conv2d, x: Tensor, images: int) -> Callable[[], Tensor] | None:
+    padding = _pair(conv.padding)  # type: ignore[arg-type]
+    measured = set(conv.kernel_size) <= set(NARROW_KERNELS) and x.shape[3] in NARROW_WIDTHS and computed_in(x) in LARGEST_WINDOW
+    inside = padding[0] < conv.kernel_size[0] and padding[1] < conv.kernel_size[1]
+    outputs = NARROW_OUTPUTS if x.requires_grad else narrow.FEW  # the gradient by the input gains for itself
+    few = conv.in_channels <= narrow.FEW and conv.out_channels <= outputs
+    enough = images * x[0, 0].numel() * conv.weight.numel() >= NARROW_MACS * torch.get_num_threads()
+    if not (measured and inside and few and enough and conv.stride == (1, 1) and _vectors_are_long()):
+        return None
+    return lambda: narrow.narrow_conv(x, conv.weight, bias=conv.bias, padding=padding)
+
+
+def _vectors_are_long() -> bool:
+    """Whether this processor computes sixteen numbers of fp32 at once: with eight, few channels leave too little unused."""
+    return torch.backends.cpu.get_cpu_capability() == "AVX512"
+
+
+class _Tanh(torch.autograd.Function):
+    """The hyperbolic tangent of maps (N, C, H, W), channels last, by oneDNN."""
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return x.permute(0, 2, 3, 1).to_mkldnn().tanh_().to_dense().permute(0, 3, 1, 2)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(output)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (out,) = ctx.saved_tensors
+        by_input: Tensor = torch.ops.aten.tanh_backward(grad, out)
+        return by_input
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None], x: Tensor) -> tuple[Tensor, int | None]:
+        return torch.tanh(x), in_dims[0]
+
+
+def _tanh(layer: nn.Tanh, x: Tensor, images: int) -> Callable[[], Tensor] | None:
+    laid = x.dim() == 4 and x.device.type == "cpu" and x.is_contiguous(memory_format=torch.channels_last)
+    if not (laid and x.requires_grad and _has_tanh(x.dtype)):
+        return None
+    enough = images * x[0].numel() >= TANH_NUMBERS * torch.get_num_threads()
+    return (lambda: _Tanh.apply(x)) if enough else None  # type: ignore[no-untyped-call]
+
+
+@cache
+def _has_tanh(dtype: torch.dtype) -> bool:
+    """Whether oneDNN is there, and computes the hyperbolic tangent of these numbers on this processor."""
+    try:
+        return dtype in LARGEST_WINDOW and bool(torch.zeros(1, dtype=dtype).to_mkldnn().tanh_().to_dense() == 0)
+    except RuntimeError:
+        return False
 
 
 def _pair(sides: int | tuple[int, int]) -> Pair:
     return (sides, sides) if isinstance(sides, int) else sides
 
 
-SUBSTITUTES: dict[type[nn.Module], Callable[[Any, Tensor], Callable[[], Tensor] | None]] = {
+SUBSTITUTES: dict[type[nn.Module], Callable[[Any, Tensor, int], Callable[[], Tensor] | None]] = {
     nn.AvgPool2d: _pooled,
-    nn.Conv2d: _product,
+    nn.Conv2d: _convolved,
+    nn.Tanh: _tanh,
 }
-"""For a layer and its input: what gives the same faster, or None where nothing does."""
+"""For a layer, its input and the number of images that it will have: what gives the same faster, or None where nothing does."""
 
 
 class _Substitute(StandIn):
@@ -99,7 +187,7 @@ class _Substitute(StandIn):
     def __call__(self, layer: Any, input: Tensor) -> Tensor:
         """What the layer gives for input (N, C, H, W); as before where gradients are off or there is no substitute."""
         if layer is self.owner and layer.training and torch.is_grad_enabled():
-            compute = SUBSTITUTES[type(layer)](layer, input)
+            compute = SUBSTITUTES[type(layer)](layer, input, len(input))
             if compute is not None:
                 return compute()
         out: Tensor = type(layer).forward(layer, input) if self.before is None else self.before(layer, input)
@@ -124,14 +212,16 @@ def count_substitutes(model: nn.Module, images: Sequence[Tensor], *, autocast_dt
     each batch: model and torch's random state are left as they were. A network that cannot be copied, or not run so, has none.
     """
     found: set[int] = set()
-
-    def met(layer: nn.Module, x: Tensor) -> None:
-        if SUBSTITUTES[type(layer)](layer, x) is not None:
-            found.add(id(layer))
-
     own = next((each.dtype for each in model.parameters()), images[0].dtype)
     try:
-        met_in_training(model, [x[:2].to(own) for x in images], SUBSTITUTES, met, autocast_dtype=autocast_dtype)
+        for x in images:
+            some = x[:2].to(own)
+
+            def met(layer: nn.Module, seen: Tensor, times: float = len(x) / len(some)) -> None:
+                if SUBSTITUTES[type(layer)](layer, seen, round(times * len(seen))) is not None:
+                    found.add(id(layer))
+
+            met_in_training(model, [some], SUBSTITUTES, met, autocast_dtype=autocast_dtype)
     except Exception:  # somebody's network may fail in any way, and is not to be kept from training by this
         return 0
     return len(found)
