@@ -1,3 +1,5 @@
+from math import prod
+
 import pytest
 import torch
 
@@ -91,3 +93,16 @@ def test_normalise_agrees_with_the_formula(dtype, tolerance, memory_format):
     torch.testing.assert_close(values.double(), (images / 255.0 - mean) / std, rtol=tolerance, atol=tolerance)
     assert values.dtype == dtype
     assert values.is_contiguous(memory_format=memory_format)
+
+
+@pytest.mark.parametrize("cut", [lambda x: x[1:], lambda x: x[:, :1], lambda x: x[::8][:1], lambda x: x[:0]])
+@pytest.mark.parametrize("sides", [(3, 5, 5), (1, 8, 8), (2, 2, 2), (1, 1, 4)])
+def test_parts_of_a_batch_are_mirrored_wherever_they_lie(cut, sides):
+    """Words of eight bytes are copied where images are made of whole ones."""
+    inside = torch.randint(256, (9 * prod(sides) + 3,), dtype=torch.uint8)[3:].view(9, *sides)
+    for images in (torch.randint(256, (9, *sides), dtype=torch.uint8), inside, torch.randn(9, *sides)):
+        part = cut(images)
+        turned = torch.arange(len(part)) % 2 == 0
+        expected = torch.where(turned[:, None, None, None], part.flip(3), part)
+        assert torch.equal(mirror_(part, turned), expected)
+        assert torch.equal(part, expected)

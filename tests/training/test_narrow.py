@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convatlas.training import conv_trial, wide
+from convatlas.training import conv_trial, narrow, wide
 from convatlas.training.narrow import narrow_conv, paired_weight, pairs, pixels, unpaired_weight
 
 
@@ -63,13 +63,33 @@ def test_it_is_differentiable_twice(out):
 
 
 @pytest.mark.parametrize("taught", [(True, False), (False, True), (False, False)])
-def test_only_what_is_wanted_is_computed(taught):
-    x, weight = drawn(2, 2, 5, 6).requires_grad_(taught[0]), drawn(2, 2, 3, 3, seed=1).requires_grad_(taught[1])
+@pytest.mark.parametrize("out", [2, 9])
+def test_passes_that_nobody_wants_are_not_computed(taught, out, monkeypatch):
+    computed = []
+    for name in ("by_input", "by_weight", "_by_weight"):
+        own = getattr(narrow, name)
+        monkeypatch.setattr(narrow, name, lambda *args, own=own, name=name, **more: computed.append(name) or own(*args, **more))
+    x, weight = drawn(2, 2, 5, 6).requires_grad_(taught[0]), drawn(out, 2, 3, 3, seed=1).requires_grad_(taught[1])
+    result = narrow_conv(x, weight, bias=None, padding=(1, 1))
+    if any(taught):
+        result.sum().backward()
+    by_weight = ["by_weight", "_by_weight"] if out == 2 else ["_by_weight"]
+    assert computed == (["by_input"] if taught[0] else []) + (by_weight if taught[1] else [])
+
+
+def test_a_bias_learns_alone():
     bias = drawn(2, seed=2).requires_grad_()
-    out = narrow_conv(x, weight, bias=bias, padding=(1, 1))
+    out = narrow_conv(drawn(2, 2, 5, 6), drawn(2, 2, 3, 3, seed=1), bias=bias, padding=(1, 1))
     out.sum().backward()
-    assert (x.grad is not None, weight.grad is not None) == taught
     assert torch.equal(bias.grad, torch.full((2,), float(out[:, 0].numel()), dtype=torch.float64))
+
+
+def test_autocast_around_backward_leaves_the_numbers_as_they_are():
+    x, weight = drawn(2, 2, 5, 6).float().requires_grad_(), drawn(2, 2, 3, 3, seed=1).float()
+    ours, own = narrow_conv(x, weight, bias=None, padding=(1, 1)), F.conv2d(x, weight, padding=1)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        one, other = (torch.autograd.grad(out.sum(), x)[0] for out in (ours, own))
+    torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
 
 
 def test_gradients_for_each_image():

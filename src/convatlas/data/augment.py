@@ -5,6 +5,7 @@ nothing. So a batch is the same on every device, and a part of it is made withou
 """
 
 from dataclasses import dataclass
+from math import prod
 
 import torch
 from torch import Generator, Tensor
@@ -65,8 +66,8 @@ def mirror_(images: Tensor, mirrored: Tensor) -> Tensor:
 
 def _in_words(images: Tensor) -> bool:
     """Whether each of the images lies in memory as whole words of eight bytes."""
-    places = images.stride(0), images.storage_offset()
-    return images.is_contiguous() and all(place * images.element_size() % 8 == 0 for place in places)
+    numbers = prod(images.shape[1:]), images.storage_offset()
+    return images.is_contiguous() and all(number * images.element_size() % 8 == 0 for number in numbers)
 
 
 def shifted_crop(images: Tensor, padding: int, *, shift: Tensor, fill: str = "zeros") -> Tensor:

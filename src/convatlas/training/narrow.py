@@ -49,32 +49,41 @@ def unpaired_weight(paired: Tensor) -> Tensor:
 
 
 def convolved(x: Tensor, weight: Tensor, *, bias: Tensor | None, padding: Pair) -> Tensor:
-    """The convolution of x (N, C, H, W), channels last and W even, by weights (out, C, rows, k), k odd: (N, out, H', W')."""
+    """The convolution of x (N, C, H, W), channels last and W even, by weights (out, C, rows, k), k odd, as `pairs` of pixels."""
     beside = F.pad(x, (padding[1], padding[1])) if padding[1] else x
     twice = None if bias is None else torch.cat((bias, bias))
-    return pixels(F.conv2d(pairs(beside), paired_weight(weight), twice, padding=(padding[0], 0)))
+    return F.conv2d(pairs(beside), paired_weight(weight), twice, padding=(padding[0], 0))
 
 
 def by_input(grad: Tensor, weight: Tensor, *, padding: Pair) -> Tensor:
-    """The gradient by the input, (N, C, H, W), of what `convolved` computes, from that by the output, (N, out, H', W')."""
+    """The gradient by the input, (N, C, H, W), from that by the output, (N, out, H', W')."""
     rows, columns = weight.shape[2:]
     mirrored = weight.flip(2, 3).transpose(0, 1)
-    return convolved(grad, mirrored, bias=None, padding=(rows - 1 - padding[0], columns - 1 - padding[1]))
+    return pixels(convolved(grad, mirrored, bias=None, padding=(rows - 1 - padding[0], columns - 1 - padding[1])))
 
 
 def by_weight(grad: Tensor, x: Tensor, *, weight: Tensor, padding: Pair) -> tuple[Tensor, Tensor]:
-    """The gradients by the weights and by the biases of what `convolved` computes."""
+    """The gradients by the weights and by the biases, from that by what `convolved` gives."""
     beside = F.pad(x, (padding[1], padding[1])) if padding[1] else x
-    _, of_pairs, of_biases = _torchs(pairs(grad), pairs(beside), paired_weight(weight), (padding[0], 0), (False, True, True))
+    of_pairs, of_biases = _by_weight(grad, pairs(beside), weight=paired_weight(weight), padding=(padding[0], 0))
     return unpaired_weight(of_pairs), of_biases.view(2, -1).sum(0)
 
 
-def _torchs(grad: Tensor, x: Tensor, weight: Tensor, padding: Pair, wanted: tuple[bool, bool, bool]) -> Any:
-    return torch.ops.aten.convolution_backward(grad, x, weight, [len(weight)], (1, 1), padding, (1, 1), False, (0, 0), 1, wanted)
+def _by_weight(grad: Tensor, x: Tensor, *, weight: Tensor, padding: Pair) -> tuple[Tensor, Tensor]:
+    """As torch computes them."""
+    wanted = (False, True, True)
+    _, weights, biases = torch.ops.aten.convolution_backward(
+        grad, x, weight, [len(weight)], (1, 1), padding, (1, 1), False, (0, 0), 1, wanted
+    )
+    return weights, biases
 
 
 class _NarrowConv(torch.autograd.Function):
-    """A convolution that is computed in pairs of pixels in those passes whose output has few channels, in others by torch."""
+    """A convolution that is computed in pairs of pixels in those passes whose output has few channels, in others by torch.
+
+    If the output has few channels, it is given as pairs: what a function of one's own gives must be no view, or nobody could
+    change it in place.
+    """
 
     generate_vmap_rule = True
 
@@ -94,13 +103,13 @@ class _NarrowConv(torch.autograd.Function):
         """Made of operations that are differentiable themselves, as torch's convolution is twice."""
         x, weight = ctx.saved_tensors
         to_data, to_weights, to_biases, _ = ctx.needs_input_grad
-        data = by_input(grad, weight, padding=ctx.padding) if to_data else None
-        if not (to_weights or to_biases):
-            return data, None, None, None
-        if len(weight) > FEW:
-            _, weights, biases = _torchs(grad, x, weight, ctx.padding, (False, True, True))
-        else:
-            weights, biases = by_weight(grad, x, weight=weight, padding=ctx.padding)
+        paired, data, weights, biases = len(weight) <= FEW, None, None, None
+        with torch.autocast("cpu", enabled=False):  # in the numbers of forward, as torch's own gradients are
+            if to_data:
+                data = by_input(pixels(grad) if paired else grad, weight, padding=ctx.padding)
+            if to_weights or to_biases:
+                of = by_weight if paired else _by_weight
+                weights, biases = of(grad, x, weight=weight, padding=ctx.padding)
         return data, weights, biases if to_biases else None, None
 
 
@@ -112,4 +121,4 @@ def narrow_conv(x: Tensor, weight: Tensor, *, bias: Tensor | None, padding: Pair
     dtype = computed_in(x)
     cast = None if bias is None else bias.to(dtype)
     out: Tensor = _NarrowConv.apply(x.to(dtype), weight.to(dtype), cast, padding)  # type: ignore[no-untyped-call]
-    return out
+    return pixels(out) if len(weight) <= FEW else out

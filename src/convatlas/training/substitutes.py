@@ -14,6 +14,7 @@ Some things take torch long on CPUs, most of all in small networks, and need not
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, reduce
+from math import prod
 from typing import Any
 
 import torch
@@ -32,8 +33,10 @@ SUMMED_WINDOW, SUMMED_WIDTH = 4, 16
 """Of pooling forward of few channels: the most pixels of a window, and in fp32 the fewest columns of the map."""
 LARGEST_KERNEL, FEWEST_CHANNELS = 5, 16
 """Of a convolution: larger ones, or of fewer channels, are slower as a product."""
-NARROW_KERNELS, NARROW_WIDTHS, NARROW_OUTPUTS = (5, 7), range(12, 129, 2), 32
-"""Of a convolution of few channels: sides of its kernel, columns of its map, and most output channels."""
+NARROW_KERNELS, NARROW_WIDTHS = (5, 7), range(12, 129, 2)
+"""Of a convolution of few channels: sides of its kernel, columns of its map."""
+TO_DATA_INPUTS, TO_DATA_OUTPUTS, TO_DATA_WIDTH, TO_DATA_PADDING = range(3, narrow.FEW + 1), 16, 32, 1
+"""And where it has few input channels only: these, and most output channels, columns and padding."""
 POOL_NUMBERS, TANH_NUMBERS, NARROW_MACS = {torch.bfloat16: 2**16, torch.float32: 2**17}, 2**17, 2**24
 """Of a batch and for each thread, from which on it is worth what more operations take to begin: numbers of a map, MACs."""
 
@@ -44,22 +47,28 @@ class _AveragePool(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(x: Tensor, window: Pair) -> Tensor:
-        few = x.shape[1] <= narrow.FEW and window[0] * window[1] <= SUMMED_WINDOW
-        wide = x.dtype == torch.bfloat16 or x.shape[3] >= SUMMED_WIDTH
-        return averages(x, window) if few and wide else F.avg_pool2d(x, window)
+    def forward(x: Tensor, window: Pair, by_rows: bool) -> Tensor:
+        return averages(x, window) if by_rows else F.avg_pool2d(x, window)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Pair], output: Tensor) -> None:
-        _, ctx.window = inputs
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Pair, bool], output: Tensor) -> None:
+        _, ctx.window, ctx.by_rows = inputs
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return spread(grad, ctx.window), None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        return spread(grad.permute(0, 3, 1, 2) if ctx.by_rows else grad, ctx.window), None, None
+
+
+def average_pool(x: Tensor, window: Pair) -> Tensor:
+    """Of x (N, C, rows * H, columns * W), channels last, in windows (rows, columns): (N, C, H, W), channels last."""
+    few = x.shape[1] <= narrow.FEW and window[0] * window[1] <= SUMMED_WINDOW
+    by_rows = few and (x.dtype == torch.bfloat16 or x.shape[3] >= SUMMED_WIDTH)
+    out: Tensor = _AveragePool.apply(x, window, by_rows)  # type: ignore[no-untyped-call]
+    return out.permute(0, 3, 1, 2) if by_rows else out  # not inside: a view made there could not be changed in place
 
 
 def averages(x: Tensor, window: Pair) -> Tensor:
-    """Of windows that fill the map, (N, C, rows * H, columns * W) -> (N, C, H, W), channels last."""
+    """Of windows that fill the map, (N, C, rows * H, columns * W), channels last -> (N, H, W, C)."""
     rows, columns = window
     n, channels, height, width = x.shape
     bands = x.permute(0, 2, 3, 1).float().reshape(n, height // rows, rows, width * channels)
@@ -67,7 +76,7 @@ def averages(x: Tensor, window: Pair) -> Tensor:
         bands = reduce(torch.add, bands.unbind(2)).unsqueeze(2)
     windows = bands.view(n, height // rows, -1, width // columns, columns, channels)
     total = reduce(torch.add, (column for row in windows.unbind(2) for column in row.unbind(3)))
-    return total.div_(rows * columns).to(x.dtype).permute(0, 3, 1, 2)
+    return total.div_(rows * columns).to(x.dtype)
 
 
 def spread(grad: Tensor, window: Pair) -> Tensor:
@@ -92,8 +101,13 @@ def _pooled(pool: nn.AvgPool2d, x: Tensor, images: int) -> Callable[[], Tensor] 
     laid = x.is_contiguous(memory_format=torch.channels_last) and x.shape[1] > 1
     fills = (x.shape[2] % window[0], x.shape[3] % window[1]) == (0, 0)
     slow = x.dtype == torch.bfloat16 or x.shape[1] < VECTOR
-    enough = images * x[0].numel() >= POOL_NUMBERS[x.dtype] * torch.get_num_threads()
-    return (lambda: _AveragePool.apply(x, window)) if laid and fills and slow and enough else None  # type: ignore[no-untyped-call]
+    enough = _numbers(x, images) >= POOL_NUMBERS[x.dtype] * torch.get_num_threads()
+    return (lambda: average_pool(x, window)) if laid and fills and slow and enough else None
+
+
+def _numbers(x: Tensor, images: int) -> int:
+    """In so many images like those of x."""
+    return images * prod(x.shape[1:])
 
 
 def _convolved(conv: nn.Conv2d, x: Tensor, images: int) -> Callable[[], Tensor] | None:
@@ -115,12 +129,18 @@ def _narrow(conv: nn.Conv2d, x: Tensor, images: int) -> Callable[[], Tensor] | N
     padding = _pair(conv.padding)  # type: ignore[arg-type]
     measured = set(conv.kernel_size) <= set(NARROW_KERNELS) and x.shape[3] in NARROW_WIDTHS and computed_in(x) in LARGEST_WINDOW
     inside = padding[0] < conv.kernel_size[0] and padding[1] < conv.kernel_size[1]
-    outputs = NARROW_OUTPUTS if x.requires_grad else narrow.FEW  # the gradient by the input gains for itself
-    few = conv.in_channels <= narrow.FEW and conv.out_channels <= outputs
-    enough = images * x[0, 0].numel() * conv.weight.numel() >= NARROW_MACS * torch.get_num_threads()
+    few = conv.in_channels <= narrow.FEW and (conv.out_channels <= narrow.FEW or _gains_to_data(conv, x))
+    enough = _numbers(x[:, :1], images) * conv.weight.numel() >= NARROW_MACS * torch.get_num_threads()
     if not (measured and inside and few and enough and conv.stride == (1, 1) and _vectors_are_long()):
         return None
     return lambda: narrow.narrow_conv(x, conv.weight, bias=conv.bias, padding=padding)
+
+
+def _gains_to_data(conv: nn.Conv2d, x: Tensor) -> bool:
+    """Whether the gradient by the input gains so much that the other two passes, which are torch's, may go with it."""
+    little_padding = max(_pair(conv.padding)) <= TO_DATA_PADDING  # type: ignore[arg-type]
+    sides = conv.in_channels in TO_DATA_INPUTS and conv.out_channels <= TO_DATA_OUTPUTS and x.shape[3] <= TO_DATA_WIDTH
+    return x.requires_grad and little_padding and sides
 
 
 def _vectors_are_long() -> bool:
@@ -129,11 +149,11 @@ def _vectors_are_long() -> bool:
 
 
 class _Tanh(torch.autograd.Function):
-    """The hyperbolic tangent of maps (N, C, H, W), channels last, by oneDNN."""
+    """The hyperbolic tangent by oneDNN, of what lies in memory in order."""
 
     @staticmethod
     def forward(x: Tensor) -> Tensor:
-        return x.permute(0, 2, 3, 1).to_mkldnn().tanh_().to_dense().permute(0, 3, 1, 2)
+        return x.to_mkldnn().tanh_().to_dense()
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
@@ -151,11 +171,12 @@ class _Tanh(torch.autograd.Function):
 
 
 def _tanh(layer: nn.Tanh, x: Tensor, images: int) -> Callable[[], Tensor] | None:
-    laid = x.dim() == 4 and x.device.type == "cpu" and x.is_contiguous(memory_format=torch.channels_last)
-    if not (laid and x.requires_grad and _has_tanh(x.dtype)):
+    if not x.requires_grad or x.dim() != 4 or x.device.type != "cpu" or not _has_tanh(x.dtype):
         return None
-    enough = images * x[0].numel() >= TANH_NUMBERS * torch.get_num_threads()
-    return (lambda: _Tanh.apply(x)) if enough else None  # type: ignore[no-untyped-call]
+    laid = x.is_contiguous(memory_format=torch.channels_last)
+    if not laid or _numbers(x, images) < TANH_NUMBERS * torch.get_num_threads():
+        return None
+    return lambda: _Tanh.apply(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)  # type: ignore[no-untyped-call]
 
 
 @cache
@@ -186,7 +207,8 @@ class _Substitute(StandIn):
 
     def __call__(self, layer: Any, input: Tensor) -> Tensor:
         """What the layer gives for input (N, C, H, W); as before where gradients are off or there is no substitute."""
-        if layer is self.owner and layer.training and torch.is_grad_enabled():
+        plain = type(input) is Tensor and not torch.compiler.is_compiling()  # what others made of tensors is theirs to compute
+        if layer is self.owner and layer.training and torch.is_grad_enabled() and plain:
             compute = SUBSTITUTES[type(layer)](layer, input, len(input))
             if compute is not None:
                 return compute()
@@ -217,7 +239,7 @@ def count_substitutes(model: nn.Module, images: Sequence[Tensor], *, autocast_dt
         for x in images:
             some = x[:2].to(own)
 
-            def met(layer: nn.Module, seen: Tensor, times: float = len(x) / len(some)) -> None:
+            def met(layer: nn.Module, seen: Tensor, times: float = len(x) / max(len(some), 1)) -> None:
                 if SUBSTITUTES[type(layer)](layer, seen, round(times * len(seen))) is not None:
                     found.add(id(layer))
 
