@@ -565,6 +565,25 @@ def test_other_tangents_are_torchs_own(x):
         assert getattr(layer(x).grad_fn, "name", lambda: None)() in ("TanhBackward0", None)
 
 
+class Gate(nn.Module):
+    """Multiplies by the hyperbolic tangent of one number."""
+
+    def __init__(self):
+        super().__init__()
+        self.tanh = nn.Tanh()
+
+    def forward(self, x):
+        return self.tanh(x) * self.tanh(x.mean())
+
+
+def test_a_number_is_no_map():
+    gate, x = Gate().train(), batch(2, 6, 4, 4)
+    own = gate(x)
+    with substituted(gate):
+        torch.testing.assert_close(gate(x), own)
+    assert count_substitutes(gate, [batch(4, 6, 4, 4).requires_grad_()], autocast_dtype=None) == 1
+
+
 def test_without_onednn_the_tangent_is_torchs_own(monkeypatch):
     def fails(self):
         raise RuntimeError("no oneDNN here")

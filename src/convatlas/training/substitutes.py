@@ -25,6 +25,7 @@ from convatlas.training import narrow
 from convatlas.training.stand_in import StandIn, is_free, met_in_training, standing_in, stands_in
 from convatlas.training.wide import Pair, can_widen, computed_in
 
+FORMATS = (torch.bfloat16, torch.float32)
 VECTOR = 16
 """Numbers of fp32 that a processor computes at once, at most: torch pools so many channels at once, or wastes what is missing."""
 LARGEST_WINDOW = {torch.bfloat16: 8, torch.float32: 3}
@@ -96,7 +97,7 @@ def _pooled(pool: nn.AvgPool2d, x: Tensor, images: int) -> Callable[[], Tensor] 
     window = _pair(pool.kernel_size)
     if _pair(pool.stride) != window or _pair(pool.padding) != (0, 0) or pool.divisor_override is not None:
         return None
-    if x.device.type != "cpu" or x.dim() != 4 or not x.requires_grad or max(window) > LARGEST_WINDOW.get(x.dtype, 0):
+    if x.device.type != "cpu" or not x.requires_grad or max(window) > LARGEST_WINDOW.get(x.dtype, 0):
         return None
     laid = x.is_contiguous(memory_format=torch.channels_last) and x.shape[1] > 1
     fills = (x.shape[2] % window[0], x.shape[3] % window[1]) == (0, 0)
@@ -127,7 +128,7 @@ def _product(conv: nn.Conv2d, x: Tensor) -> Callable[[], Tensor] | None:
 
 def _narrow(conv: nn.Conv2d, x: Tensor, images: int) -> Callable[[], Tensor] | None:
     padding = _pair(conv.padding)  # type: ignore[arg-type]
-    measured = set(conv.kernel_size) <= set(NARROW_KERNELS) and x.shape[3] in NARROW_WIDTHS and computed_in(x) in LARGEST_WINDOW
+    measured = set(conv.kernel_size) <= set(NARROW_KERNELS) and x.shape[3] in NARROW_WIDTHS and computed_in(x) in FORMATS
     inside = padding[0] < conv.kernel_size[0] and padding[1] < conv.kernel_size[1]
     few = conv.in_channels <= narrow.FEW and (conv.out_channels <= narrow.FEW or _gains_to_data(conv, x))
     enough = _numbers(x[:, :1], images) * conv.weight.numel() >= NARROW_MACS * torch.get_num_threads()
@@ -171,7 +172,7 @@ class _Tanh(torch.autograd.Function):
 
 
 def _tanh(layer: nn.Tanh, x: Tensor, images: int) -> Callable[[], Tensor] | None:
-    if not x.requires_grad or x.dim() != 4 or x.device.type != "cpu" or not _has_tanh(x.dtype):
+    if not x.requires_grad or x.device.type != "cpu" or not _has_tanh(x.dtype):
         return None
     laid = x.is_contiguous(memory_format=torch.channels_last)
     if not laid or _numbers(x, images) < TANH_NUMBERS * torch.get_num_threads():
@@ -183,7 +184,7 @@ def _tanh(layer: nn.Tanh, x: Tensor, images: int) -> Callable[[], Tensor] | None
 def _has_tanh(dtype: torch.dtype) -> bool:
     """Whether oneDNN is there, and computes the hyperbolic tangent of these numbers on this processor."""
     try:
-        return dtype in LARGEST_WINDOW and bool(torch.zeros(1, dtype=dtype).to_mkldnn().tanh_().to_dense() == 0)
+        return dtype in FORMATS and bool(torch.zeros(1, dtype=dtype).to_mkldnn().tanh_().to_dense() == 0)
     except RuntimeError:
         return False
 
@@ -197,7 +198,7 @@ SUBSTITUTES: dict[type[nn.Module], Callable[[Any, Tensor, int], Callable[[], Ten
     nn.Conv2d: _convolved,
     nn.Tanh: _tanh,
 }
-"""For a layer, its input and the number of images that it will have: what gives the same faster, or None where nothing does."""
+"""For a layer, its maps (N, C, H, W) and how many images it will have: what gives the same faster, or None where nothing does."""
 
 
 class _Substitute(StandIn):
@@ -208,7 +209,7 @@ class _Substitute(StandIn):
     def __call__(self, layer: Any, input: Tensor) -> Tensor:
         """What the layer gives for input (N, C, H, W); as before where gradients are off or there is no substitute."""
         plain = type(input) is Tensor and not torch.compiler.is_compiling()  # what others made of tensors is theirs to compute
-        if layer is self.owner and layer.training and torch.is_grad_enabled() and plain:
+        if layer is self.owner and layer.training and torch.is_grad_enabled() and plain and input.dim() == 4:
             compute = SUBSTITUTES[type(layer)](layer, input, len(input))
             if compute is not None:
                 return compute()
@@ -240,7 +241,7 @@ def count_substitutes(model: nn.Module, images: Sequence[Tensor], *, autocast_dt
             some = x[:2].to(own)
 
             def met(layer: nn.Module, seen: Tensor, times: float = len(x) / max(len(some), 1)) -> None:
-                if SUBSTITUTES[type(layer)](layer, seen, round(times * len(seen))) is not None:
+                if seen.dim() == 4 and SUBSTITUTES[type(layer)](layer, seen, round(times * len(seen))) is not None:
                     found.add(id(layer))
 
             met_in_training(model, [some], SUBSTITUTES, met, autocast_dtype=autocast_dtype)
