@@ -229,22 +229,22 @@ def substituted(model: nn.Module) -> Iterator[None]:
 
 
 def count_substitutes(model: nn.Module, images: Sequence[Tensor], *, autocast_dtype: torch.dtype | None) -> int:
-    """How many layers of `model` have a substitute when it is trained on batches like one of `images`, each (N, C, H, W).
+    """How many layers of `model` have a substitute when it is trained on batches like `images`, (N, C, H, W) with the same N.
 
     `autocast_dtype` is the format that autocast computes in; None means no autocast. A copy of the model is run, on two images of
     each batch: model and torch's random state are left as they were. A network that cannot be copied, or not run so, has none.
     """
     found: set[int] = set()
     own = next((each.dtype for each in model.parameters()), images[0].dtype)
+    some = [x[:2].to(own) for x in images]
+    times = len(images[0]) / max(len(some[0]), 1)
+
+    def met(layer: nn.Module, x: Tensor) -> None:
+        if x.dim() == 4 and SUBSTITUTES[type(layer)](layer, x, round(times * len(x))) is not None:
+            found.add(id(layer))
+
     try:
-        for x in images:
-            some = x[:2].to(own)
-
-            def met(layer: nn.Module, seen: Tensor, times: float = len(x) / max(len(some), 1)) -> None:
-                if seen.dim() == 4 and SUBSTITUTES[type(layer)](layer, seen, round(times * len(seen))) is not None:
-                    found.add(id(layer))
-
-            met_in_training(model, [some], SUBSTITUTES, met, autocast_dtype=autocast_dtype)
+        met_in_training(model, some, SUBSTITUTES, met, autocast_dtype=autocast_dtype)
     except Exception:  # somebody's network may fail in any way, and is not to be kept from training by this
         return 0
     return len(found)
