@@ -226,6 +226,25 @@ def test_what_a_substitute_gives_may_be_changed_in_place(make, x):
         torch.testing.assert_close(one, other, rtol=1e-2, atol=1e-2 * other.abs().max().item())
 
 
+@pytest.mark.parametrize(("make", "x"), IN_PLACE[:-1], ids=["averages", "pool", "tangent", "pairs", "to the data"])
+def test_what_a_substitute_gives_is_no_view(make, x):
+    """Of what is changed in a view torch copies the gradient, which cost more than substitutes gain."""
+    layer = make()
+    with substituted(layer):
+        out = layer(x)
+    assert not out._is_view()
+    assert F.relu(out, inplace=True).grad_fn.name() == "ReluBackward0"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_averages_of_one_pixel_are_not_the_map_itself(dtype):
+    layer, x = nn.AvgPool2d(1), batch(2, 6, 8, 16, dtype=dtype)
+    before = x.detach().clone()
+    with substituted(layer):
+        layer(x).zero_()
+    assert torch.equal(x, before)
+
+
 @pytest.mark.parametrize(("make", "x"), IN_PLACE, ids=["averages", "pool", "tangent", "pairs", "to the data", "product"])
 def test_what_is_compiled_or_no_plain_tensor_is_torchs_own(make, x, monkeypatch):
     layer = make()

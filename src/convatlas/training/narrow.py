@@ -48,6 +48,15 @@ def unpaired_weight(paired: Tensor) -> Tensor:
     return torch.add(two[0, :, :, :-1], two[1, :, :, 1:]).permute(0, 3, 1, 2)
 
 
+def no_view(laid: Tensor) -> Tensor:
+    """`laid`, a view of what nobody else has, as a tensor of its own with the same memory.
+
+    A function of one's own gives no view, or nobody could change it in place; were the view made after it, torch would copy the
+    gradient of what was changed.
+    """
+    return laid.data
+
+
 def convolved(x: Tensor, weight: Tensor, *, bias: Tensor | None, padding: Pair) -> Tensor:
     """The convolution of x (N, C, H, W), channels last and W even, by weights (out, C, rows, k), k odd, as `pairs` of pixels."""
     beside = F.pad(x, (padding[1], padding[1])) if padding[1] else x
@@ -79,19 +88,13 @@ def _by_weight(grad: Tensor, x: Tensor, *, weight: Tensor, padding: Pair) -> tup
 
 
 class _NarrowConv(torch.autograd.Function):
-    """A convolution that is computed in pairs of pixels in those passes whose output has few channels, in others by torch.
-
-    If the output has few channels, it is given as pairs: what a function of one's own gives must be no view, or nobody could
-    change it in place.
-    """
-
-    generate_vmap_rule = True
+    """A convolution that is computed in pairs of pixels in those passes whose output has few channels, in others by torch."""
 
     @staticmethod
     def forward(x: Tensor, weight: Tensor, bias: Tensor | None, padding: Pair) -> Tensor:
         if len(weight) > FEW:
             return F.conv2d(x, weight, bias, padding=padding)
-        return convolved(x, weight, bias=bias, padding=padding)
+        return no_view(pixels(convolved(x, weight, bias=bias, padding=padding)))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None, Pair], output: Tensor) -> None:
@@ -103,14 +106,24 @@ class _NarrowConv(torch.autograd.Function):
         """Made of operations that are differentiable themselves, as torch's convolution is twice."""
         x, weight = ctx.saved_tensors
         to_data, to_weights, to_biases, _ = ctx.needs_input_grad
-        paired, data, weights, biases = len(weight) <= FEW, None, None, None
+        data, weights, biases = None, None, None
         with torch.autocast("cpu", enabled=False):  # in the numbers of forward, as torch's own gradients are
             if to_data:
-                data = by_input(pixels(grad) if paired else grad, weight, padding=ctx.padding)
-            if to_weights or to_biases:
-                of = by_weight if paired else _by_weight
-                weights, biases = of(grad, x, weight=weight, padding=ctx.padding)
+                data = by_input(grad, weight, padding=ctx.padding)
+            if (to_weights or to_biases) and len(weight) <= FEW:
+                weights, biases = by_weight(pairs(grad), x, weight=weight, padding=ctx.padding)
+            elif to_weights or to_biases:
+                weights, biases = _by_weight(grad, x, weight=weight, padding=ctx.padding)
         return data, weights, biases if to_biases else None, None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[Tensor, int]:
+        """By torch: what several networks compute at once has their channels together, which are not few."""
+        return torch.vmap(_by_torch, in_dims)(*inputs), 0
+
+
+def _by_torch(x: Tensor, weight: Tensor, bias: Tensor | None, padding: Pair) -> Tensor:
+    return F.conv2d(x, weight, bias, padding=padding)
 
 
 def narrow_conv(x: Tensor, weight: Tensor, *, bias: Tensor | None, padding: Pair) -> Tensor:
@@ -121,4 +134,4 @@ def narrow_conv(x: Tensor, weight: Tensor, *, bias: Tensor | None, padding: Pair
     dtype = computed_in(x)
     cast = None if bias is None else bias.to(dtype)
     out: Tensor = _NarrowConv.apply(x.to(dtype), weight.to(dtype), cast, padding)  # type: ignore[no-untyped-call]
-    return pixels(out) if len(weight) <= FEW else out
+    return out

@@ -45,27 +45,29 @@ POOL_NUMBERS, TANH_NUMBERS, NARROW_MACS = {torch.bfloat16: 2**16, torch.float32:
 class _AveragePool(torch.autograd.Function):
     """Average pooling in windows that do not overlap and fill the map, channels last."""
 
-    generate_vmap_rule = True
-
     @staticmethod
     def forward(x: Tensor, window: Pair, by_rows: bool) -> Tensor:
-        return averages(x, window) if by_rows else F.avg_pool2d(x, window)
+        return narrow.no_view(averages(x, window).permute(0, 3, 1, 2)) if by_rows else F.avg_pool2d(x, window)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Pair, bool], output: Tensor) -> None:
-        _, ctx.window, ctx.by_rows = inputs
+        _, ctx.window, _ = inputs
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        return spread(grad.permute(0, 3, 1, 2) if ctx.by_rows else grad, ctx.window), None, None
+        return spread(grad, ctx.window), None, None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, None, None], x: Tensor, window: Pair, by_rows: bool) -> tuple[Tensor, int]:
+        return torch.vmap(F.avg_pool2d, (in_dims[0], None))(x, window), 0
 
 
 def average_pool(x: Tensor, window: Pair) -> Tensor:
     """Of x (N, C, rows * H, columns * W), channels last, in windows (rows, columns): (N, C, H, W), channels last."""
-    few = x.shape[1] <= narrow.FEW and window[0] * window[1] <= SUMMED_WINDOW
+    few = x.shape[1] <= narrow.FEW and 1 < window[0] * window[1] <= SUMMED_WINDOW
     by_rows = few and (x.dtype == torch.bfloat16 or x.shape[3] >= SUMMED_WIDTH)
     out: Tensor = _AveragePool.apply(x, window, by_rows)  # type: ignore[no-untyped-call]
-    return out.permute(0, 3, 1, 2) if by_rows else out  # not inside: a view made there could not be changed in place
+    return out
 
 
 def averages(x: Tensor, window: Pair) -> Tensor:
@@ -150,11 +152,11 @@ def _vectors_are_long() -> bool:
 
 
 class _Tanh(torch.autograd.Function):
-    """The hyperbolic tangent by oneDNN, of what lies in memory in order."""
+    """The hyperbolic tangent by oneDNN, channels last."""
 
     @staticmethod
     def forward(x: Tensor) -> Tensor:
-        return x.to_mkldnn().tanh_().to_dense()
+        return narrow.no_view(x.permute(0, 2, 3, 1).to_mkldnn().tanh_().to_dense().permute(0, 3, 1, 2))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
@@ -177,7 +179,7 @@ def _tanh(layer: nn.Tanh, x: Tensor, images: int) -> Callable[[], Tensor] | None
     laid = x.is_contiguous(memory_format=torch.channels_last)
     if not laid or _numbers(x, images) < TANH_NUMBERS * torch.get_num_threads():
         return None
-    return lambda: _Tanh.apply(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)  # type: ignore[no-untyped-call]
+    return lambda: _Tanh.apply(x)  # type: ignore[no-untyped-call]
 
 
 @cache
