@@ -13,7 +13,7 @@ from convatlas.errors import UserError
 from convatlas.models.registry import create_model
 from convatlas.records import codec
 from convatlas.records.engine import ConvChoice
-from convatlas.records.run import RunSummary
+from convatlas.records.run import Choices, RunSummary
 from convatlas.training import allocator, engine, precision
 from convatlas.training.checkpoint import load_state
 from convatlas.training.engine import applied, choose, expected_seconds, settle
@@ -117,6 +117,30 @@ def test_every_image_size_is_tried(quick_trials):
     )
     assert [shape[-1] for shape, _ in quick_trials] == [16, 32]
     assert len(choices.convolutions) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected", "tried", "why"),
+    [
+        ({"precision": "bf16"}, 5999.0, False, "too short"),
+        ({"precision": "bf16"}, 6000.0, True, "by trial"),
+        ({"precision": "fp32"}, 99.0, False, "too short"),
+        ({"precision": "fp32"}, 100.0, True, "by trial"),
+        ({"precision": "bf16", "convolutions": "trial"}, 0.0, True, "as the recipe says"),
+        ({"precision": "fp32", "convolutions": "stock"}, 1e6, False, "as the recipe says"),
+    ],
+)
+def test_cudnn_tries_its_kernels_where_it_pays(monkeypatch, changes, expected, tried, why):
+    monkeypatch.setattr(precision, "choose", lambda recipe, model: Choices("cuda", recipe.precision, "channels_last", 1, "one"))
+    recipe, model = small_recipe(compile="off", **changes), create_model("lenet.pocket")
+    choices = settle(choose(recipe, model), recipe, model, batches=[batch()], expected=expected, watch=Unwatched())
+    assert choices.kernels_tried == tried
+    assert why in reasons(choices)["convolutions"][1]
+    for own in (False, True):
+        monkeypatch.setattr(torch.backends.cudnn, "benchmark", own)
+        with applied(choices, model):
+            assert torch.backends.cudnn.benchmark == (own or tried)
+        assert torch.backends.cudnn.benchmark == own
 
 
 @pytest.mark.parametrize(

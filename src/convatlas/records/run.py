@@ -116,7 +116,8 @@ class Choices:
 
     `settled`: trials, if any, are done. `convolutions` are those that were tried; a shape that is not among them has torch's
     own algorithm. `substitutes`: layers that have one are computed by it, whatever `convolutions` says of them
-    (`training/substitutes.py`). `processes` train together, with `threads` each. `recorded`: steps are recorded as CUDA graphs.
+    (`training/substitutes.py`). `kernels_tried`: on a GPU, cuDNN times its kernels (benchmark mode).
+    `processes` train together, with `threads` each. `recorded`: steps are recorded as CUDA graphs.
     Where memory was short, `checkpointing` computes activations twice instead of keeping them, and a batch comes in `parts`.
     """
 
@@ -134,6 +135,7 @@ class Choices:
     checkpointing: bool = False
     parts: int = 1
     substitutes: bool = False
+    kernels_tried: bool = False
 
 
 @dataclass(frozen=True)

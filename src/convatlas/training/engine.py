@@ -40,6 +40,9 @@ ASSUMED_SPEED = {"cpu": 2e11, "cuda": 2e13}
 WORTH_TRYING_CONVOLUTIONS = 300.0
 WORTH_TRYING_COMPILE = 1800.0
 """Seconds that a run must be expected to last: a trial costs some, and compiling 10 to 100 of them."""
+WORTH_TRYING_KERNELS = {"fp32": 100.0, "bf16": 6000.0}
+"""Likewise, by number format, for cuDNN's trials of its kernels, which take up to 13 seconds: in fp32 networks gained 8 and 25 %
+by them, in bf16, which is ten times as fast as the guess, 0 to 4 % (docs/LOG.md)."""
 PASSES = 3
 """A training step costs three forward passes: one forward, and two backward (to the data and to the weights)."""
 
@@ -107,6 +110,8 @@ def settle(
 def _settle_convolutions(
     choices: Choices, recipe: Recipe, model: Network, *, batches: Sequence[Batch], expected: float, watch: Watch
 ) -> Choices:
+    if choices.device == "cuda":
+        return _settle_kernels(choices, recipe, expected)
     why = _no_convolution_trial(choices, recipe, expected)
     if why is not None:
         return _with(choices, Reason("convolutions", "torch's own", why))
@@ -120,6 +125,21 @@ def _settle_convolutions(
     why = "the fastest in each pass, by trial on this machine"
     chosen = f"side by side for {len(other)} of {len(found)} shapes" if other else "torch's own"
     return _with(replace(choices, convolutions=tuple(found.values())), Reason("convolutions", chosen, why))
+
+
+def _settle_kernels(choices: Choices, recipe: Recipe, expected: float) -> Choices:
+    """Whether cuDNN times its kernels for each shape, or takes those that it expects to be the fastest."""
+    if recipe.convolutions != "auto":
+        tried, why = recipe.convolutions == "trial", "as the recipe says"
+    else:
+        tried = expected >= WORTH_TRYING_KERNELS[choices.precision]
+        why = (
+            "the fastest here, by trial"
+            if tried
+            else "the run is too short for its trials to pay (--convolutions trial has them)"
+        )
+    chosen = "cuDNN's, tried" if tried else "cuDNN's, as it expects them to be the fastest"
+    return _with(replace(choices, kernels_tried=tried), Reason("convolutions", chosen, why))
 
 
 def _settle_substitutes(choices: Choices, recipe: Recipe, model: Network, *, batches: Sequence[Batch]) -> Choices:
@@ -150,8 +170,6 @@ def _tell(watch: Watch, size: int, done: int, total: int, shape: str) -> None:
 
 def _no_convolution_trial(choices: Choices, recipe: Recipe, expected: float) -> str | None:
     """Why no convolutions are tried; None if they are."""
-    if choices.device != "cpu":
-        return "cuDNN tries its own (benchmark mode)"
     if recipe.convolutions == "stock":
         return "as the recipe says"
     if recipe.compile == "on":
@@ -239,7 +257,7 @@ def _pass(choices: Choices, model: Network, batch: Batch) -> Callable[[], None]:
 def applied(choices: Choices, model: Network) -> Iterator[Answer]:
     """The network's training answers, computed as chosen; everything is as it was afterwards."""
     tuned = torch.backends.cudnn.benchmark
-    torch.backends.cudnn.benchmark = tuned or choices.device == "cuda"
+    torch.backends.cudnn.benchmark = tuned or choices.kernels_tried
     try:
         own = nullcontext() if choices.precision == "bf16" else precision.without_tf32()
         # What is only tried may be compiled beside other layers, which would break its graph at each of them.
