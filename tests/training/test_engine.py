@@ -122,10 +122,13 @@ def test_every_image_size_is_tried(quick_trials):
 @pytest.mark.parametrize(
     ("changes", "expected", "tried", "why"),
     [
-        ({"precision": "bf16"}, 5999.0, False, "too short"),
-        ({"precision": "bf16"}, 6000.0, True, "by trial"),
-        ({"precision": "fp32"}, 99.0, False, "too short"),
-        ({"precision": "fp32"}, 100.0, True, "by trial"),
+        ({"precision": "bf16"}, 4999.0, False, "too short"),
+        ({"precision": "bf16"}, 5000.0, True, "by trial"),
+        ({"precision": "bf16", "minutes": 16.0, "epochs": None}, 960.0, False, "too short"),
+        ({"precision": "bf16", "minutes": 17.0, "epochs": None}, 1020.0, True, "by trial"),
+        ({"precision": "fp32"}, 199.0, False, "too short"),
+        ({"precision": "fp32"}, 200.0, True, "by trial"),
+        ({"precision": "fp32", "sizes": ((0.5, 16),)}, 399.0, False, "too short"),
         ({"precision": "bf16", "convolutions": "trial"}, 0.0, True, "as the recipe says"),
         ({"precision": "fp32", "convolutions": "stock"}, 1e6, False, "as the recipe says"),
     ],
@@ -133,14 +136,25 @@ def test_every_image_size_is_tried(quick_trials):
 def test_cudnn_tries_its_kernels_where_it_pays(monkeypatch, changes, expected, tried, why):
     monkeypatch.setattr(precision, "choose", lambda recipe, model: Choices("cuda", recipe.precision, "channels_last", 1, "one"))
     recipe, model = small_recipe(compile="off", **changes), create_model("lenet.pocket")
-    choices = settle(choose(recipe, model), recipe, model, batches=[batch()], expected=expected, watch=Unwatched())
-    assert choices.kernels_tried == tried
+    batches = [batch()] * (1 + len(recipe.sizes))
+    choices = settle(choose(recipe, model), recipe, model, batches=batches, expected=expected, watch=Unwatched())
+    assert choices.kernels_tried is tried
     assert why in reasons(choices)["convolutions"][1]
     for own in (False, True):
         monkeypatch.setattr(torch.backends.cudnn, "benchmark", own)
         with applied(choices, model):
             assert torch.backends.cudnn.benchmark == (own or tried)
         assert torch.backends.cudnn.benchmark == own
+
+
+@pytest.mark.parametrize(("device", "tried"), [("cuda", True), ("cpu", False)])
+def test_a_run_that_began_before_goes_on_with_cudnns_trials(monkeypatch, device, tried):
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    kept = codec.to_plain(Choices(device, "fp32", "channels_last", 1, "one"))
+    del kept["kernels_tried"]
+    old = codec.from_plain(Choices, kept, where="an old run")
+    with applied(old, create_model("lenet.pocket")):
+        assert torch.backends.cudnn.benchmark == tried
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import json
 import pickle
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -11,6 +12,8 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
+from torch.utils.flop_counter import FlopCounterMode
 
 from convatlas.models.registry import create_model
 from convatlas.records import codec
@@ -28,7 +31,7 @@ from convatlas.training.wide import conv_shape, widened
 
 from .makers import StopAfter, small_data, small_recipe
 
-POOL, PRODUCT, WIDE = "_AveragePoolBackward", "PermuteBackward0", "_WideConvBackward"
+POOL, PRODUCT, WIDE = "_AveragePoolBackward", "_OnePixelBackward", "_WideConvBackward"
 TANH, NARROW = "_TanhBackward", "_NarrowConvBackward"
 OWN_POOL, OWN_CONV = "AvgPool2DBackward0", "ConvolutionBackward0"
 
@@ -218,7 +221,10 @@ def test_what_a_substitute_gives_may_be_changed_in_place(make, x):
         assert made_by(layer(x)) not in (OWN_POOL, OWN_CONV, "TanhBackward0")
         ours, theirs = ([changed(each)] for each in (layer, own))
         torch.testing.assert_close(ours[0], theirs[0], rtol=1e-2, atol=1e-5)
-        if type(layer) is nn.Tanh:  # whose gradient is made of the output: torch refuses it too
+        if type(layer) is nn.Tanh:  # whose gradient is made of the output
+            for made in ours + theirs:
+                with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+                    made.sum().backward()
             return
         for each, made in ((layer, ours), (own, theirs)):
             made += torch.autograd.grad(made[0].float().pow(2).sum(), (x, *each.parameters()))
@@ -226,7 +232,7 @@ def test_what_a_substitute_gives_may_be_changed_in_place(make, x):
         torch.testing.assert_close(one, other, rtol=1e-2, atol=1e-2 * other.abs().max().item())
 
 
-@pytest.mark.parametrize(("make", "x"), IN_PLACE[:-1], ids=["averages", "pool", "tangent", "pairs", "to the data"])
+@pytest.mark.parametrize(("make", "x"), IN_PLACE, ids=["averages", "pool", "tangent", "pairs", "to the data", "product"])
 def test_what_a_substitute_gives_is_no_view(make, x):
     """Of what is changed in a view torch copies the gradient, which cost more than substitutes gain."""
     layer = make()
@@ -236,13 +242,36 @@ def test_what_a_substitute_gives_is_no_view(make, x):
     assert F.relu(out, inplace=True).grad_fn.name() == "ReluBackward0"
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_averages_of_one_pixel_are_not_the_map_itself(dtype):
-    layer, x = nn.AvgPool2d(1), batch(2, 6, 8, 16, dtype=dtype)
+def test_averages_of_one_pixel_are_not_the_map_itself():
+    layer, x = nn.AvgPool2d(1), batch(2, 6, 8, 16)
     before = x.detach().clone()
     with substituted(layer):
-        layer(x).zero_()
+        layer(x).detach().zero_()
     assert torch.equal(x, before)
+
+
+@pytest.mark.parametrize(("make", "x"), IN_PLACE, ids=["averages", "pool", "tangent", "pairs", "to the data", "product"])
+def test_who_looks_on_sees_torchs_own(make, x):
+    """Checkpoints that keep what some operations gave could not tell that it was changed, and gradients would be wrong."""
+    layer = make()
+    own = made_by(layer(x))
+    with substituted(layer), FlopCounterMode(display=False):
+        assert made_by(layer(x)) == own
+
+
+def test_what_a_checkpoint_keeps_may_not_be_changed():
+    layer, x = few(3, 6, 5), batch(2, 3, 12, 12)
+
+    def policy(_, operation, *args, **kwargs):
+        kept = operation is torch.ops.aten.convolution.default
+        return CheckpointPolicy.MUST_SAVE if kept else CheckpointPolicy.PREFER_RECOMPUTE
+
+    def body(x):
+        return layer(x).mul_(2.0).sin()
+
+    with substituted(layer), pytest.raises(RuntimeError, match="mutated"):
+        kept = partial(create_selective_checkpoint_contexts, policy)
+        checkpoint(body, x, use_reentrant=False, context_fn=kept).sum().backward()
 
 
 @pytest.mark.parametrize(("make", "x"), IN_PLACE, ids=["averages", "pool", "tangent", "pairs", "to the data", "product"])
@@ -257,6 +286,9 @@ def test_what_is_compiled_or_no_plain_tensor_is_torchs_own(make, x, monkeypatch)
 
 
 def test_a_batch_without_images_stays_one():
+    rows = batch(0, 6, 8, 16), batch(0, 6, 8, 8, dtype=torch.bfloat16)
+    for x in rows:
+        assert len(averages(x, (2, 2))) == 0
     for layer, x in ((nn.AvgPool2d(2), batch(0, 6, 8, 8)), (nn.Tanh(), batch(0, 6, 8, 8)), (few(3, 6, 5), batch(0, 3, 12, 12))):
         with substituted(layer):
             assert len(layer(x)) == 0

@@ -50,7 +50,10 @@ ImageSize = Annotated[int | None, typer.Option("--image-size", help="Resize imag
 Precision = Annotated[str, typer.Option("--precision", help="auto, fp32 or bf16.")]
 MemoryFormat = Annotated[str, typer.Option("--memory-format", help="auto, channels_last or contiguous.")]
 Convolutions = Annotated[
-    str, typer.Option("--convolutions", help="auto, stock (PyTorch's own, as pooling is then) or trial (the fastest here).")
+    str,
+    typer.Option(
+        "--convolutions", help="auto, stock (PyTorch's own, as pooling is then, and no trials) or trial (the fastest here)."
+    ),
 ]
 Compile = Annotated[str, typer.Option("--compile", help="auto, on or off: torch.compile; graphs: CUDA graphs.")]
 SyncBatchNorm = Annotated[bool, typer.Option("--sync-batchnorm", help="With torchrun: BatchNorm over all processes' images.")]

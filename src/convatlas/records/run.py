@@ -35,7 +35,7 @@ class Recipe:
     up to one pixel each way: nine places).
 
     `compile` is "auto", "on", "off", or "graphs": on a GPU, steps are recorded as CUDA graphs. `convolutions` is "auto", "stock"
-    (torch's own, and so is pooling) or "trial" (the fastest found by trial).
+    (torch's own, and so is pooling; on a GPU those that cuDNN expects to be the fastest) or "trial" (the fastest found by trial).
     `sync_batchnorm`: where several processes train together, BatchNorm takes its statistics over the images of all.
 
     `data_fraction` of the training images that are left after validation is trained on, class by class. With `test_each_epoch`
@@ -116,7 +116,8 @@ class Choices:
 
     `settled`: trials, if any, are done. `convolutions` are those that were tried; a shape that is not among them has torch's
     own algorithm. `substitutes`: layers that have one are computed by it, whatever `convolutions` says of them
-    (`training/substitutes.py`). `kernels_tried`: on a GPU, cuDNN times its kernels (benchmark mode).
+    (`training/substitutes.py`). `kernels_tried`: on a GPU, cuDNN times its kernels (benchmark mode),
+    as it also does where this is None, which it is in records older than it and without trials.
     `processes` train together, with `threads` each. `recorded`: steps are recorded as CUDA graphs.
     Where memory was short, `checkpointing` computes activations twice instead of keeping them, and a batch comes in `parts`.
     """
@@ -135,7 +136,7 @@ class Choices:
     checkpointing: bool = False
     parts: int = 1
     substitutes: bool = False
-    kernels_tried: bool = False
+    kernels_tried: bool | None = None
 
 
 @dataclass(frozen=True)

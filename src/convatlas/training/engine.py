@@ -40,9 +40,11 @@ ASSUMED_SPEED = {"cpu": 2e11, "cuda": 2e13}
 WORTH_TRYING_CONVOLUTIONS = 300.0
 WORTH_TRYING_COMPILE = 1800.0
 """Seconds that a run must be expected to last: a trial costs some, and compiling 10 to 100 of them."""
-WORTH_TRYING_KERNELS = {"fp32": 100.0, "bf16": 6000.0}
-"""Likewise, by number format, for cuDNN's trials of its kernels, which take up to 13 seconds: in fp32 networks gained 8 and 25 %
-by them, in bf16, which is ten times as fast as the guess, 0 to 4 % (docs/LOG.md)."""
+WORTH_TRYING_KERNELS = {"fp32": 200.0, "bf16": 1000.0}
+GUESSED_TOO_LONG = {"fp32": 1.0, "bf16": 5.0}
+"""Likewise for cuDNN's trials of its kernels: seconds for each image size, by number format, and by how many times a run in it
+is guessed too long (3 to 17 on an H200). Trials take up to 13 seconds; in fp32 networks gained 8 and 25 % by them, in bf16 -2 to
+4 % (docs/LOG.md)."""
 PASSES = 3
 """A training step costs three forward passes: one forward, and two backward (to the data and to the weights)."""
 
@@ -111,7 +113,7 @@ def _settle_convolutions(
     choices: Choices, recipe: Recipe, model: Network, *, batches: Sequence[Batch], expected: float, watch: Watch
 ) -> Choices:
     if choices.device == "cuda":
-        return _settle_kernels(choices, recipe, expected)
+        return _settle_kernels(choices, recipe, expected=expected, sizes=len(batches))
     why = _no_convolution_trial(choices, recipe, expected)
     if why is not None:
         return _with(choices, Reason("convolutions", "torch's own", why))
@@ -127,12 +129,13 @@ def _settle_convolutions(
     return _with(replace(choices, convolutions=tuple(found.values())), Reason("convolutions", chosen, why))
 
 
-def _settle_kernels(choices: Choices, recipe: Recipe, expected: float) -> Choices:
+def _settle_kernels(choices: Choices, recipe: Recipe, *, expected: float, sizes: int) -> Choices:
     """Whether cuDNN times its kernels for each shape, or takes those that it expects to be the fastest."""
     if recipe.convolutions != "auto":
         tried, why = recipe.convolutions == "trial", "as the recipe says"
     else:
-        tried = expected >= WORTH_TRYING_KERNELS[choices.precision]
+        seconds = expected if recipe.minutes is not None else expected / GUESSED_TOO_LONG[choices.precision]
+        tried = seconds >= sizes * WORTH_TRYING_KERNELS[choices.precision]
         why = (
             "the fastest here, by trial"
             if tried
@@ -257,7 +260,7 @@ def _pass(choices: Choices, model: Network, batch: Batch) -> Callable[[], None]:
 def applied(choices: Choices, model: Network) -> Iterator[Answer]:
     """The network's training answers, computed as chosen; everything is as it was afterwards."""
     tuned = torch.backends.cudnn.benchmark
-    torch.backends.cudnn.benchmark = tuned or choices.kernels_tried
+    torch.backends.cudnn.benchmark = tuned or (choices.device == "cuda" and choices.kernels_tried is not False)
     try:
         own = nullcontext() if choices.precision == "bf16" else precision.without_tf32()
         # What is only tried may be compiled beside other layers, which would break its graph at each of them.

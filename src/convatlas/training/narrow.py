@@ -49,7 +49,7 @@ def unpaired_weight(paired: Tensor) -> Tensor:
 
 
 def no_view(laid: Tensor) -> Tensor:
-    """`laid`, a view of what nobody else has, as a tensor of its own with the same memory.
+    """`laid`, a view of what nobody else has, as a tensor of its own with the same memory, in a function of autograd's.
 
     A function of one's own gives no view, or nobody could change it in place; were the view made after it, torch would copy the
     gradient of what was changed.

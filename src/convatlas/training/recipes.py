@@ -169,7 +169,7 @@ RECIPES: dict[str, NamedRecipe] = {
             Reached(
                 "CIFAR-10", (0.9642, 0.9631, 0.9605, 0.9637), 55, "H200", "2026-11-27", "seconds of the last, which ran alone"
             ),
-            Reached("CIFAR-10", (0.9627,), 39.5, "H200", "2026-11-28", "copies to the GPU no longer wait"),
+            Reached("CIFAR-10", (0.9627,), 39.5, "H200", "2026-11-28", "copies to the GPU no longer wait; another machine"),
             Reached("CIFAR-10", (0.9577,), 40.2, "H200", "2026-11-27", "40 epochs"),
             Reached("CIFAR-10", (0.9571,), 3600, "two cores", "2026-11-27", f"24 epochs, {WITHOUT}"),
             Reached("CIFAR-10", (0.9550, 0.9529, 0.9549), 14.9, "H200", "2026-11-26", f"24 epochs, {WITHOUT}"),

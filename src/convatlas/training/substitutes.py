@@ -20,6 +20,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from convatlas.training import narrow
 from convatlas.training.stand_in import StandIn, is_free, met_in_training, standing_in, stands_in
@@ -77,7 +78,7 @@ def averages(x: Tensor, window: Pair) -> Tensor:
     bands = x.permute(0, 2, 3, 1).float().reshape(n, height // rows, rows, width * channels)
     if x.dtype == torch.bfloat16:  # in fp32 these add up exactly in any order but for extremes, and whole rows do so fastest
         bands = reduce(torch.add, bands.unbind(2)).unsqueeze(2)
-    windows = bands.view(n, height // rows, -1, width // columns, columns, channels)
+    windows = bands.view(n, height // rows, bands.shape[2], width // columns, columns, channels)
     total = reduce(torch.add, (column for row in windows.unbind(2) for column in row.unbind(3)))
     return total.div_(rows * columns).to(x.dtype)
 
@@ -125,7 +126,27 @@ def _product(conv: nn.Conv2d, x: Tensor) -> Callable[[], Tensor] | None:
     if max(conv.kernel_size) > LARGEST_KERNEL or conv.in_channels < FEWEST_CHANNELS:
         return None
     pixels, weight = (each.permute(0, 2, 3, 1).flatten(1) for each in (x, conv.weight))
-    return lambda: F.linear(pixels, weight, conv.bias)[:, None, None].permute(0, 3, 1, 2)  # channels last, as torch gives it
+    return lambda: _OnePixel.apply(F.linear(pixels, weight, conv.bias))  # type: ignore[no-untyped-call]
+
+
+class _OnePixel(torch.autograd.Function):
+    """What a product gave, (N, C), as maps of one pixel, (N, C, 1, 1), channels last as torch gives them."""
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return narrow.no_view(x[:, None, None].permute(0, 3, 1, 2))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return grad.flatten(1)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int], x: Tensor) -> tuple[Tensor, int]:
+        return x.movedim(in_dims[0], 0)[..., None, None], 0
 
 
 def _narrow(conv: nn.Conv2d, x: Tensor, images: int) -> Callable[[], Tensor] | None:
@@ -210,7 +231,9 @@ class _Substitute(StandIn):
 
     def __call__(self, layer: Any, input: Tensor) -> Tensor:
         """What the layer gives for input (N, C, H, W); as before where gradients are off or there is no substitute."""
-        plain = type(input) is Tensor and not torch.compiler.is_compiling()  # what others made of tensors is theirs to compute
+        # What others made of tensors is theirs to compute. Who looks on, as checkpoints that keep results do, sees torch's own:
+        # that a substitute's output is changed in place would not be marked where it was computed.
+        plain = type(input) is Tensor and not torch.compiler.is_compiling() and not is_in_torch_dispatch_mode()
         if layer is self.owner and layer.training and torch.is_grad_enabled() and plain and input.dim() == 4:
             compute = SUBSTITUTES[type(layer)](layer, input, len(input))
             if compute is not None:
