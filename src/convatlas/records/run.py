@@ -116,9 +116,8 @@ class Choices:
 
     `settled`: trials, if any, are done. `convolutions` are those that were tried; a shape that is not among them has torch's
     own algorithm. `substitutes`: layers that have one are computed by it, whatever `convolutions` says of them
-    (`training/substitutes.py`). `kernels_tried`: on a GPU, cuDNN times its kernels (benchmark mode),
-    as it also does where this is None, which it is in records older than it and without trials.
-    `processes` train together, with `threads` each. `recorded`: steps are recorded as CUDA graphs.
+    (`training/substitutes.py`). `kernels_tried`: on a GPU, cuDNN times its kernels (benchmark mode); so it also does where this
+    is None, as in older records. `processes` train together, with `threads` each. `recorded`: steps are recorded as CUDA graphs.
     Where memory was short, `checkpointing` computes activations twice instead of keeping them, and a batch comes in `parts`.
     """
 

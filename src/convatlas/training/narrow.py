@@ -117,13 +117,11 @@ class _NarrowConv(torch.autograd.Function):
         return data, weights, biases if to_biases else None, None
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], *inputs: Any) -> tuple[Tensor, int]:
+    def vmap(
+        info: Any, in_dims: tuple[int | None, ...], x: Tensor, weight: Tensor, bias: Tensor | None, padding: Pair
+    ) -> tuple[Tensor, int]:
         """By torch: what several networks compute at once has their channels together, which are not few."""
-        return torch.vmap(_by_torch, in_dims)(*inputs), 0
-
-
-def _by_torch(x: Tensor, weight: Tensor, bias: Tensor | None, padding: Pair) -> Tensor:
-    return F.conv2d(x, weight, bias, padding=padding)
+        return torch.vmap(F.conv2d, (*in_dims[:3], None, None))(x, weight, bias, 1, padding), 0
 
 
 def narrow_conv(x: Tensor, weight: Tensor, *, bias: Tensor | None, padding: Pair) -> Tensor:
