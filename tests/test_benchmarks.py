@@ -12,9 +12,6 @@ import pytest
 
 pytestmark = pytest.mark.untraced  # other tests reach the lines that their processes do
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
-COUNTED = pytest.mark.parametrize(
-    "counts", [("--rounds", "6"), ("--rounds", "1", "--processes", "6")], ids=["rounds", "processes"]
-)
 
 
 def table(*words: str) -> list[list[str]]:
@@ -25,11 +22,10 @@ def table(*words: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
-@COUNTED
-def test_a_training_step_is_timed_beside_other_loops(counts, tmp_path, monkeypatch) -> None:
+def test_a_training_step_is_timed_beside_other_loops(tmp_path, monkeypatch) -> None:
     """With augmented images; without them the loops are given the same batch, which is less. Our runs are not left behind."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    few = ("--batch-size", "8", *counts, "--steps", "1", "--loops", "teaching", "expert", "convatlas")
+    few = ("--batch-size", "8", "--rounds", "6", "--steps", "1", "--loops", "teaching", "expert", "convatlas")
     head, row = table("train_step.py", "lenet5", *few, "--data")
     assert head == ["network", "teaching", "expert", "convatlas", "against teaching", "against expert", "of the peak"]
     for ratio in row[4:6]:
@@ -42,14 +38,45 @@ def test_a_training_step_is_timed_beside_other_loops(counts, tmp_path, monkeypat
     assert not list(tmp_path.glob("*/run"))
 
 
-@COUNTED
-def test_what_the_loop_costs_is_timed_with_and_without_augmentation(counts) -> None:
-    head, row = table("overhead.py", "lenet5", "--batch-size", "8", *counts, "--steps", "2", "--turns", "2")
+def test_of_several_processes_each_counts_once_and_every_second_one_begins_at_the_other_end(monkeypatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    train_step = importlib.import_module("train_step")
+    begun_with = []
+
+    def rounds(name: str, options: argparse.Namespace, *, first: int) -> dict[str, list[float]]:
+        begun_with.append(first)
+        return {"teaching": [10.0 * len(begun_with), 20.0 * len(begun_with)], "convatlas": [2.0, 4.0]}
+
+    monkeypatch.setattr(train_step, "_rounds", rounds)
+    options = argparse.Namespace(processes=3, loops=["teaching", "convatlas"])
+    assert train_step.turns("lenet5", options) == {"teaching": [15.0, 30.0, 45.0], "convatlas": [3.0, 3.0, 3.0]}
+    assert begun_with == [1, -1, 1]
+
+
+def test_what_the_loop_costs_is_timed_with_and_without_augmentation() -> None:
+    words = ("lenet5", "--batch-size", "8", "--rounds", "6", "--steps", "2", "--turns", "2")
+    head, row = table("overhead.py", *words)
     assert head == ["network", "bare, ms a step", "loop", "loop and augmentation"]
     assert float(row[1]) > 0
     for ratio in row[2:]:
         middle, low, high = map(float, re.findall(r"[\d.]+", ratio))
         assert 0 < low <= middle <= high
+
+
+def test_of_several_processes_the_loops_cost_is_the_median_of_their_medians(monkeypatch) -> None:
+    """Six processes of three rounds, one of them twice as slow in all; a bare step is the median over all rounds."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    overhead = importlib.import_module("overhead")
+    ratios = iter([*(1.0, 1.1, 1.2, 1.3, 1.4, 2.0), *(3.0, 3.1, 3.2, 3.3, 3.4, 4.0)])
+
+    def pairs(name: str, loop: str, options: argparse.Namespace) -> list[list[float]]:
+        ratio = next(ratios)
+        return [[0.5 * ratio, 0.5], [9.0, 0.5], [0.0, 0.5]]
+
+    monkeypatch.setattr(overhead, "_pairs", pairs)
+    options = argparse.Namespace(processes=6, steps=5, turns=2)
+    row = overhead._row("lenet5", options)
+    assert row == ["lenet5", "50.00", "1.250 (1.000 to 2.000)", "3.250 (3.000 to 4.000)"]
 
 
 def test_a_round_of_the_loops_cost_is_an_epoch_of_the_run_beside_as_many_bare_steps(monkeypatch, capsys) -> None:
