@@ -1,13 +1,10 @@
 """CIFAR-10 and CIFAR-100 (Krizhevsky 2009) from the Python pickles, in a folder or straight from the .tar.gz.
 
-A pickle can run any code when it is read. The unpickler here admits only stand-ins that build a uint8 array, so that a
-forged file ends in an error.
+A pickle can run any code when it is read: `array_pickle` reads these, and a forged file ends in an error.
 """
 
 import gzip
 import io
-import pickle
-import pickletools
 import tarfile
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -15,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from convatlas.data.catalog import CATALOG
 from convatlas.data.checksums import md5_of, recognise, wrong_checksum
 from convatlas.data.dataset import ImageSet, Reading, fingerprint_of_arrays
+from convatlas.data.readers.array_pickle import ByteArray, NotAdmitted, read_pickle
 from convatlas.errors import UserError
 
 # The largest published file has 155 MB; more is not CIFAR.
@@ -134,73 +131,10 @@ def _from_archive(archive: Path, wanted: tuple[str, ...], *, md5: str | None) ->
     return contents
 
 
-class _NoArray(Exception):
-    """The pickle asks for something that an array of pixels does not need."""
-
-
-class _ArrayMarker:
-    """Stands for numpy's ndarray class in the pickle; it can be named but not called."""
-
-    def __new__(cls, *_: object) -> "_ArrayMarker":
-        raise _NoArray("it calls numpy.ndarray")
-
-
-def _empty_array(kind: object, shape: object, typecode: object) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """Stands for numpy's _reconstruct: an empty array, which the pickle then fills; numpy checks that sizes agree."""
-    if kind is not _ArrayMarker or shape != (0,):
-        raise _NoArray("it builds another class than an array")
-    return np.empty(0, dtype=np.uint8)
-
-
-def _bytes_dtype(name: object, *_: object) -> np.dtype[np.uint8]:
-    """Stands for numpy's dtype: uint8 and no other. A dtype of Python objects could smuggle anything in."""
-    if name not in (b"u1", "u1"):
-        raise _NoArray(f"it holds {name!r} and not bytes")
-    return np.dtype("u1", align=False, copy=True)
-
-
-def _latin1(text: object, encoding: object) -> bytes:
-    """Stands for _codecs.encode, by which Python 3 writes bytes at pickle protocol 2."""
-    if not isinstance(text, str) or encoding not in ("latin1", b"latin1"):
-        raise _NoArray("it calls a codec")
-    return text.encode("latin1")
-
-
-_ADMITTED: dict[tuple[str, str], Any] = {
-    ("numpy.core.multiarray", "_reconstruct"): _empty_array,
-    ("numpy._core.multiarray", "_reconstruct"): _empty_array,
-    ("numpy", "ndarray"): _ArrayMarker,
-    ("numpy", "dtype"): _bytes_dtype,
-    ("_codecs", "encode"): _latin1,
-}
-
-
-class _ArrayUnpickler(pickle.Unpickler):
-    """Reads dicts, lists, numbers, byte strings and uint8 arrays; everything else raises."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        """The stand-in for one of the few names that such a pickle may use."""
-        if (module, name) not in _ADMITTED:
-            raise _NoArray(f"it asks for {module}.{name}")
-        return _ADMITTED[module, name]
-
-    def persistent_load(self, pid: Any) -> Any:
-        """Refuses objects kept outside the file."""
-        raise _NoArray("it asks for an object outside the file")
-
-
-def _check_memo(content: bytes) -> None:
-    """Refuse a pickle that numbers what it remembers beyond its own length: the unpickler would make room for so many."""
-    for opcode, argument, _ in pickletools.genops(content):
-        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and isinstance(argument, int) and argument >= len(content):
-            raise _NoArray(f"it remembers {argument:,} things")
-
-
 def _unpickle(content: bytes, *, where: str) -> dict[Any, Any]:
     try:
-        _check_memo(content)
-        value = _ArrayUnpickler(io.BytesIO(content), encoding="bytes").load()
-    except _NoArray as error:
+        value = read_pickle(content)
+    except NotAdmitted as error:
         raise UserError(f"{where} is refused: {error}, which CIFAR never does", fix="Do not trust it.") from None
     # Damaged pickles raise nearly anything; all of it means the same to the user.
     except Exception as error:
@@ -213,8 +147,9 @@ def _unpickle(content: bytes, *, where: str) -> dict[Any, Any]:
 def _batch(content: bytes, key: bytes, num_classes: int, *, where: str) -> ImageSet:
     """One batch file as images (N, 3, 32, 32) and labels (N,)."""
     batch = _unpickle(content, where=where)
-    pixels, labels = batch.get(b"data"), batch.get(key)
-    if not isinstance(pixels, np.ndarray) or pixels.ndim != 2 or pixels.shape[1] != 3072 or pixels.dtype != np.uint8:
+    array, labels = batch.get(b"data"), batch.get(key)
+    pixels = array.values if isinstance(array, ByteArray) else None
+    if pixels is None or pixels.ndim != 2 or pixels.shape[1] != 3072:
         raise UserError(f"{where} holds no rows of 3072 pixels", fix="Fetch the data again.")
     if not isinstance(labels, list) or len(labels) != len(pixels) or not labels:
         raise UserError(f"{where} holds no label for each image", fix="Fetch the data again.")
