@@ -2,7 +2,7 @@
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -14,8 +14,9 @@ from convatlas.cli.previewing import named_data
 from convatlas.data.catalog import CATALOG
 from convatlas.errors import UserError
 from convatlas.records import codec, storage
-from convatlas.records.data_check import DataCheck
-from convatlas.report.data_check import check_page, relation_words
+
+if TYPE_CHECKING:
+    from convatlas.records.data_check import DataCheck
 
 
 def check(
@@ -49,6 +50,8 @@ def check(
             progress=progress,
         )
     if out is not None and record is not None:
+        from convatlas.report.data_check import check_page
+
         storage.write_text(record, codec.to_text(found))
         storage.write_text(out, check_page(found))
     if as_json:
@@ -83,7 +86,7 @@ def _record_path(out: Path) -> Path:
     return record
 
 
-def _tell(found: DataCheck) -> None:
+def _tell(found: "DataCheck") -> None:
     """The check at a terminal: what it comes to, what was found, and the duplicates of each split."""
     for sentence in found.verdict:
         tell(sentence)
@@ -102,7 +105,9 @@ def _tell(found: DataCheck) -> None:
     tell(f"near duplicates: {found.near}")
 
 
-def _duplicates(found: DataCheck) -> Table:
+def _duplicates(found: "DataCheck") -> Table:
+    from convatlas.report.data_check import relation_words
+
     table = _table("Duplicates", "where")
     for heading in ("exact\npairs", "near\npairs", "under two\nclasses", "images\nwith one", "of", "share"):
         table.add_column(heading, justify="right", no_wrap=True)

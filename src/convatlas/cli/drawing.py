@@ -1,7 +1,7 @@
 """`convatlas draw`: a network as a person would draw it on a board, or the line of descent of the landmark networks."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,11 +12,9 @@ from convatlas.errors import UserError
 from convatlas.records import codec, storage
 from convatlas.records.ledger import Ledger
 from convatlas.records.naming import short_name
-from convatlas.report.charts.svg import Markup
-from convatlas.report.diagram.evolution import evolution_svg
-from convatlas.report.diagram.network import network_svg
-from convatlas.report.diagram.page import page
-from convatlas.report.diagram.pieces import NARROW, WIDE
+
+if TYPE_CHECKING:
+    from convatlas.report.charts.svg import Markup
 
 KINDS = (".svg", ".html")
 
@@ -98,21 +96,29 @@ def _record(name: str | None, file: Path | None, image_size: int | None) -> Ledg
 
 
 def _widths(file: Path, *, narrow: bool) -> tuple[float, ...]:
+    from convatlas.report.diagram.pieces import NARROW, WIDE
+
     if file.suffix.lower() == ".html":
         return WIDE, NARROW
     return (NARROW,) if narrow else (WIDE,)
 
 
-def _drawn(record: Ledger | None, width: float, part: str | None) -> Markup:
+def _drawn(record: Ledger | None, width: float, part: str | None) -> "Markup":
     if record is not None:
+        from convatlas.report.diagram.network import network_svg
+
         return network_svg(record, width=width, part=part)
     from convatlas.models.evolution import milestones
+    from convatlas.report.diagram.evolution import evolution_svg
 
     return evolution_svg(milestones(), width=width)
 
 
-def _content(file: Path, title: str, drawings: dict[float, Markup]) -> str:
+def _content(file: Path, title: str, drawings: "dict[float, Markup]") -> str:
     if file.suffix.lower() == ".html":
+        from convatlas.report.diagram.page import page
+        from convatlas.report.diagram.pieces import NARROW, WIDE
+
         return page(title, wide=drawings[WIDE], narrow=drawings[NARROW])
     (drawing,) = drawings.values()
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{drawing}\n'

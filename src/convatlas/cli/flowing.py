@@ -13,15 +13,12 @@ from convatlas.cli.console import tell, tell_json, tell_table
 from convatlas.errors import UserError
 from convatlas.records import codec, storage
 from convatlas.records.gradients import GradientComparison, GradientFlow, read_flows
-from convatlas.report import figures
-from convatlas.report.gradients import NetworkRow, flow_chart, initial_page, network_rows, run_chart, run_page
-from convatlas.report.html import NARROW, WIDE
-from convatlas.report.standalone import standalone
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from convatlas.data.dataset import DataSet
+    from convatlas.report.gradients import NetworkRow
 
 PAIRS = 4
 """Ways between two images along which gradients are compared."""
@@ -140,6 +137,10 @@ def _flow(name: str, images: "DataSet", batch: "tuple[Tensor, Tensor]", *, seed:
 
 
 def _write_comparison(comparison: GradientComparison, out: Path, *, as_json: bool) -> None:
+    from convatlas.report.gradients import flow_chart, initial_page, network_rows
+    from convatlas.report.html import WIDE
+    from convatlas.report.standalone import standalone
+
     storage.new_folder(out)
     storage.write_text(out / "gradients.json", codec.to_text(comparison))
     storage.write_text(out / "gradients.html", initial_page(comparison))
@@ -154,7 +155,7 @@ def _write_comparison(comparison: GradientComparison, out: Path, *, as_json: boo
     tell(f"written: {out / 'gradients.html'}")
 
 
-def _table(rows: list[NetworkRow]) -> Table:
+def _table(rows: "list[NetworkRow]") -> Table:
     table = Table(box=None, pad_edge=False)
     table.add_column("network", no_wrap=True)
     for heading in ("seeds", "first", "last", "first/last", "similarity"):
@@ -162,12 +163,22 @@ def _table(rows: list[NetworkRow]) -> Table:
     table.add_column("going back, it", min_width=16)
     for row in rows:
         similar = "-" if row.similarity is None else f"{row.similarity:.2f}"
-        sizes = [figures.scientific(each).replace("\u202f", "") for each in (row.first, row.last, row.ratio)]
+        sizes = [_scientific(each) for each in (row.first, row.last, row.ratio)]
         table.add_row(row.model, str(row.seeds), *sizes, similar, row.verdict.partition(":")[0])
     return table
 
 
+def _scientific(value: float | None) -> str:
+    from convatlas.report.figures import scientific
+
+    return scientific(value).replace("\u202f", "")
+
+
 def _along_runs(folders: list[Path], out: Path, *, as_json: bool) -> None:
+    from convatlas.report.gradients import run_chart, run_page
+    from convatlas.report.html import NARROW
+    from convatlas.report.standalone import standalone
+
     runs = [read_flows(folder) for folder in folders]
     if len({run.name for run in runs}) < len(runs):
         raise UserError(
@@ -186,6 +197,6 @@ def _along_runs(folders: list[Path], out: Path, *, as_json: bool) -> None:
         return
     for run in runs:
         first, last = run.flows[0], run.flows[-1]
-        sizes = " to ".join(figures.scientific(flow.layers[0].weight_gradient).replace("\u202f", "") for flow in (first, last))
+        sizes = " to ".join(_scientific(flow.layers[0].weight_gradient) for flow in (first, last))
         tell(f"{run.name}: {len(first.layers)} layers, epochs {first.epoch} to {last.epoch}; the first layer's gradient {sizes}")
     tell(f"written: {out / 'gradients.html'}")

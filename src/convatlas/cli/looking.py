@@ -2,7 +2,7 @@
 
 import base64
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,8 +12,9 @@ from convatlas.cli.subjects import Wanted, file_name, find_subject, looked
 from convatlas.errors import UserError, unknown_name
 from convatlas.records import codec, storage
 from convatlas.records.gradients import FILE, read_flows
-from convatlas.records.look import Look
-from convatlas.report.look import busy, look_page
+
+if TYPE_CHECKING:
+    from convatlas.records.look import Look
 
 PARTS = ("maps", "filters", "activations", "field", "attributions", "gradients")
 Images = Annotated[list[Path], typer.Argument(help="Pictures.")]
@@ -41,6 +42,8 @@ def look(
     as_json: Json = False,
 ) -> None:
     """Feature maps, filters, activity, effective receptive fields, and what an answer rests on, as one page."""
+    from convatlas.report.look import busy, look_page
+
     check_new(out)
     parts = _parts(only)
     _check_used(parts, layer or [], target)
@@ -86,7 +89,7 @@ def _check_used(parts: tuple[str, ...], layers: list[str], target: int | None) -
 # Writing
 
 
-def _write(record: Look, folder: Path, page: str) -> None:
+def _write(record: "Look", folder: Path, page: str) -> None:
     """The page, the record, and each picture as a file of its own."""
     storage.new_folder(folder)
     storage.write_text(folder / "look.html", page)

@@ -17,9 +17,6 @@ from convatlas.errors import UserError
 from convatlas.records import storage
 from convatlas.records.lr_range import LrRange
 from convatlas.records.run import Recipe
-from convatlas.report.html import WIDE
-from convatlas.report.lr_range import described, hint, lr_chart, lr_page, rate
-from convatlas.report.standalone import standalone
 
 KINDS = (".svg", ".html")
 SECONDS_BEFORE_BAR = 2.0
@@ -82,8 +79,7 @@ def lr(
     given = recipe is not None or o.on_the_command_line(context, "batch_size")
     found = _measured(made, chosen, low, high, steps, batch_given=given, threads=threads)
     if out is not None:
-        content = lr_page(found) if out.suffix.lower() == ".html" else standalone(lr_chart(found, width=WIDE))
-        storage.write_text(out, content)
+        storage.write_text(out, _drawn(found, page=out.suffix.lower() == ".html"))
     _tell(found, out, _training(context), as_json=as_json)
 
 
@@ -145,10 +141,20 @@ def _training(context: typer.Context) -> list[str]:
     return words
 
 
+def _drawn(found: LrRange, *, page: bool) -> str:
+    from convatlas.report.html import WIDE
+    from convatlas.report.lr_range import lr_chart, lr_page
+    from convatlas.report.standalone import standalone
+
+    return lr_page(found) if page else standalone(lr_chart(found, width=WIDE))
+
+
 def _tell(found: LrRange, out: Path | None, training: list[str], *, as_json: bool) -> None:
     if as_json:
         tell_json(found)
         return
+    from convatlas.report.lr_range import described, hint, rate
+
     tell(described(found).removesuffix(hint(found)).rstrip())
     tell(hint(found))
     if out is not None:

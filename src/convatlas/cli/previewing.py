@@ -13,7 +13,6 @@ from convatlas.data.policy_names import POLICIES
 from convatlas.errors import UserError, unknown_name
 from convatlas.records import storage
 from convatlas.records.preview import Copy, Preview, Previewed
-from convatlas.report.preview import preview_page
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -150,6 +149,8 @@ def _write(file: Path, record: Preview, made: "list[Sample]") -> None:
     pictures = [[_in_colour(picture) for picture in (sample.original, *sample.copies)] for sample in made]
     file.parent.mkdir(exist_ok=True)
     if file.suffix.lower() == ".html":
+        from convatlas.report.preview import preview_page
+
         storage.write_text(file, preview_page(record, [[png_url(picture) for picture in row] for row in pictures]))
         return
     cells = []

@@ -18,7 +18,6 @@ from convatlas.records import storage
 from convatlas.records.ledger import Ledger, LedgerRow
 from convatlas.report import ledger_words as words
 from convatlas.report.folding import Branch, Item, rows_in, tree
-from convatlas.report.ledger_page import ledger_page, memory_needs
 
 Name = Annotated[str, typer.Argument(help="A model of `convatlas list --all`, configured or not, or a factory: net.py:make.")]
 ImageSize = Annotated[
@@ -41,6 +40,8 @@ def show(
     check_new(html, option="--html")
     ledger = ledger_of(name, image_size=image_size, in_chans=in_chans, num_classes=num_classes)
     if html is not None:
+        from convatlas.report.ledger_page import ledger_page
+
         storage.write_text(html, ledger_page(ledger, batch_size=batch_size))
     if as_json:
         tell_json(ledger)
@@ -140,6 +141,8 @@ def _totals(ledger: Ledger, batch_size: int) -> None:
 
 
 def _sentences(ledger: Ledger, batch_size: int) -> Iterator[str]:
+    from convatlas.report.ledger_page import memory_needs
+
     more = f", and {ledger.auxiliary_params:,} that only training uses" if ledger.auxiliary_params else ""
     yield f"{ledger.params:,} parameters{more}; {ledger.macs:,} MACs"
     memory = ledger.memory

@@ -14,11 +14,11 @@ from convatlas.cli import options as o
 from convatlas.cli.console import OUT, clock, count, counted, printable, say, tell, tell_json
 from convatlas.errors import InUseError, UserError
 from convatlas.records import codec, storage
-from convatlas.records.findings import Findings
-from convatlas.records.plan import StudyPlan
 
 if TYPE_CHECKING:
     from convatlas.data.dataset import DataSet
+    from convatlas.records.findings import Findings
+    from convatlas.records.plan import StudyPlan
     from convatlas.records.run import Recipe
     from convatlas.records.study import Interval
     from convatlas.study.engines import Means
@@ -222,7 +222,7 @@ def work(
 # What the commands share
 
 
-def _resolved(source: str, data_root: Path | None, *, verify: bool) -> StudyPlan:
+def _resolved(source: str, data_root: Path | None, *, verify: bool) -> "StudyPlan":
     """The plan in the file `source`, checked against the data, the models and this machine."""
     from convatlas.cli.working import load
     from convatlas.study.plan_file import read_study
@@ -242,7 +242,7 @@ def _resolved(source: str, data_root: Path | None, *, verify: bool) -> StudyPlan
     return resolve(study, where=source, load=data_for)
 
 
-def _trusted(folder: Path, code: list[Path] | None) -> StudyPlan:
+def _trusted(folder: Path, code: list[Path] | None) -> "StudyPlan":
     """The plan of the study in `folder`, if all files that make its networks were named in this command."""
     from convatlas.cli.studying import refused_code
     from convatlas.study.folder import read_plan
@@ -335,7 +335,7 @@ def _tell_report(written: dict[str, Any], *, as_json: bool) -> None:
     tell(f"report: {written['page']}")
 
 
-def _table(findings: Findings, *, of: Sequence[str] | None) -> Table:
+def _table(findings: "Findings", *, of: Sequence[str] | None) -> Table:
     """The variants at a glance, in the plan's order: all, or those that are named. A narrow terminal leaves the costs out."""
     first = 0 if OUT.width >= NARROW_TABLE else COSTS
     table = Table(title=printable(findings.plan.question), title_justify="left", box=None, pad_edge=False)
@@ -357,7 +357,7 @@ def _accuracy(found: "Interval") -> tuple[str, str]:
     return f"{100 * found.mean:.2f}", f"{100 * found.low:.1f} - {100 * found.high:.1f}"
 
 
-def _tell_plan(plan: StudyPlan, *, quiet: bool = False) -> None:
+def _tell_plan(plan: "StudyPlan", *, quiet: bool = False) -> None:
     """What the plan comes to, in a few lines."""
     line = say if quiet else tell
     line(f"{plan.question}")
