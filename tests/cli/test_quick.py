@@ -48,6 +48,14 @@ def test_no_torch(words, tmp_path):
     assert result.stdout
 
 
+def test_a_command_imports_no_pages_of_others():
+    """Neither those nor their pictures: every command would wait for them."""
+    code = "import sys, convatlas.cli.main; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True).stdout.split()
+    assert "convatlas.cli.looking" in loaded
+    assert not [name for name in loaded if name.startswith(("convatlas.report.html", "convatlas.report.diagram", "jinja2"))]
+
+
 @pytest.mark.parametrize("words", [["--help"], ["list"]], ids=" ".join)
 def test_half_a_second(words, tmp_path):
     """Of processor time, which other tests lengthen less than the wait; and the first quick one of twenty will do."""
